@@ -1,0 +1,1 @@
+"""The app behind the functions: everything that function_app.py calls."""

@@ -1,0 +1,152 @@
+"""The simple chat endpoint: a prompt in, a reply out, at once or piece by piece."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+from azurefunctions.extensions.http.fastapi import Request, Response
+
+from shared import relay, sse
+from shared.errors import BadRequest, StreamBroken, UpstreamFailure
+from shared.failover import Answer, Failover, InferenceCall
+from shared.inference import (
+    CHAT_COMPLETIONS,
+    Fields,
+    deployment_for,
+    forwarded_headers,
+    parse_field,
+    parse_fields,
+)
+from shared.settings import Settings
+
+NULL = msgspec.Raw(b"null")
+# The first dated API version in which Azure knows `stream_options`; earlier ones refuse it.
+# https://github.com/Azure/azure-rest-api-specs, cognitiveservices/data-plane/AzureOpenAI/inference
+STREAM_OPTIONS_SINCE = "2024-09-01"
+
+
+class Message(msgspec.Struct, frozen=True):
+    content: str | None = None
+    refusal: str | None = None
+
+    def text(self) -> str:
+        return self.content or self.refusal or ""
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """Of a completion (`message`) or of a chunk of a stream (`delta`)."""
+
+    message: Message = Message()
+    delta: Message = Message()
+    finish_reason: str | None = None
+
+
+class Completion(msgspec.Struct, frozen=True):
+    """What the endpoint reads of a completion, or of a chunk of one."""
+
+    id: str = ""
+    model: str = ""
+    choices: list[Choice] = []
+    usage: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
+
+
+def parse(body: bytes, request: Request, settings: Settings) -> InferenceCall:
+    """The call that a request to the chat endpoint asks for. Raises `BadRequest` and `ModelNotFound`."""
+    fields = parse_fields(body)
+    for name in ("tools", "functions"):
+        if fields.get(name, NULL) != NULL:
+            raise BadRequest(f"'{name}' is not for this endpoint; use /api/v1/chat/completions.", param=name)
+    if parse_field(fields, "n", int, "1 at this endpoint; for more choices use /api/v1/chat/completions") not in (None, 1):
+        raise BadRequest("'n' must be 1 at this endpoint; for more choices use /api/v1/chat/completions.", param="n")
+    stream = parse_field(fields, "stream", bool, "true or false") or False
+    deployment = deployment_for(parse_field(fields, "model", str, "a string"), settings)
+    fields["messages"] = messages(fields)
+    fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
+    fields.pop("prompt", None)
+    if stream and settings.api_version >= STREAM_OPTIONS_SINCE:
+        fields.setdefault("stream_options", msgspec.Raw(b'{"include_usage":true}'))
+    headers = {
+        **forwarded_headers(request),
+        "content-type": "application/json",
+        "accept": "text/event-stream" if stream else "application/json",
+    }
+    return InferenceCall(CHAT_COMPLETIONS, deployment, msgspec.json.encode(fields), stream, headers)
+
+
+def messages(fields: Fields) -> msgspec.Raw:
+    """The messages as given, or the one that stands for the prompt."""
+    if ("prompt" in fields) == ("messages" in fields):
+        raise BadRequest("Give either 'prompt', a string, or 'messages', a list of messages: one of them, not both.")
+    if "messages" in fields:
+        if not parse_field(fields, "messages", list[Fields.__value__], "a list of messages, each a JSON object"):
+            raise BadRequest("'messages' must hold at least one message.", param="messages")
+        return fields["messages"]
+    prompt = parse_field(fields, "prompt", str, "a string")
+    if not prompt:
+        raise BadRequest("'prompt' must be a string that is not empty.", param="prompt")
+    return msgspec.Raw(msgspec.json.encode([{"role": "user", "content": prompt}]))
+
+
+async def respond(failover: Failover, call: InferenceCall) -> Response:
+    """Sends the call and makes the chat endpoint's response of the answer."""
+    answer = await failover.send(call)
+    if call.stream:
+        chunks = relay.chunks_or_silence(answer, relay.KEEP_ALIVE_INTERVAL, failover.settings.stream_idle)
+        return relay.EventStreamResponse(answer, events(chunks))
+    return Response(reply(await answer.read(), answer), headers=answer.headers, media_type="application/json")
+
+
+def reply(body: bytes, answer: Answer) -> bytes:
+    """The chat endpoint's JSON for a completion. Raises `UpstreamFailure` when it is none."""
+    try:
+        completion = msgspec.json.decode(body, type=Completion)
+        choice = completion.choices[0]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
+        raise UpstreamFailure(502, answer.headers) from None
+    return msgspec.json.encode(
+        {
+            "id": completion.id,
+            "model": completion.model,
+            "reply": choice.message.text(),
+            "finish_reason": choice.finish_reason,
+            "usage": completion.usage,
+        }
+    )
+
+
+async def events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The chat endpoint's events for a streamed completion. Raises `StreamBroken` when it ends before its time."""
+    parser = sse.EventParser()
+    finish_reason: str | None = None
+    usage = NULL
+    done = False
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            if chunk == relay.SILENCE:
+                yield sse.COMMENT
+            for data in parser.feed(chunk):
+                if data == sse.DONE:
+                    yield sse.event(msgspec.json.encode({"finish_reason": finish_reason, "usage": usage}))
+                    yield sse.event(sse.DONE)
+                    # Reading on to the end of the answer frees its connection for the next call.
+                    done = True
+                    break
+                completion = chunk_of_completion(data)
+                usage = completion.usage if completion.usage != NULL else usage
+                for choice in completion.choices:
+                    finish_reason = choice.finish_reason or finish_reason
+                    if text := choice.delta.text():
+                        yield sse.event(msgspec.json.encode({"delta": text}))
+    if not done:
+        raise StreamBroken
+
+
+def chunk_of_completion(data: bytes) -> Completion:
+    try:
+        completion = msgspec.json.decode(data, type=Completion)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise StreamBroken from None
+    if completion.error != NULL:
+        raise StreamBroken
+    return completion

@@ -1,0 +1,100 @@
+"""The Azure OpenAI clients that every function in a process shares."""
+
+import functools
+import logging
+import os
+from typing import TYPE_CHECKING
+
+import httpx2
+from openai import AsyncAzureOpenAI, AsyncOpenAI, DefaultAioHttpClient, Omit
+
+from shared.settings import Endpoint, Settings
+
+if TYPE_CHECKING:
+    from shared.token_provider import TokenProvider
+
+logger = logging.getLogger(__name__)
+
+USER_AGENT = "azure-functions-openai"
+CONNECT_TIMEOUT = 10.0
+# Seconds. Shorter than what Azure's front ends keep an idle connection for, so that ours end first.
+KEEPALIVE_EXPIRY = 30.0
+
+
+class OwnHeaders:
+    """Replaces what the SDK sends with every request, part of which it takes from the environment."""
+
+    @property
+    def default_headers(self) -> dict[str, str | Omit]:
+        """Without what OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS would add."""
+        return {"user-agent": USER_AGENT, "accept-encoding": "identity"}
+
+
+class DatedClient(OwnHeaders, AsyncAzureOpenAI):
+    """Speaks the API of a dated version: `/openai/deployments/NAME/...?api-version=DATE`."""
+
+
+class V1Client(OwnHeaders, AsyncOpenAI):
+    """Speaks the versionless API, `/openai/v1/...`, which AsyncAzureOpenAI cannot."""
+
+
+class Clients:
+    """One client per endpoint, in the order of the settings; they share a connection pool and a token."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.tokens: TokenProvider | None = None
+        if settings.use_identity:
+            # Imported here because it is slow to import, and unneeded with a key.
+            from shared.token_provider import TokenProvider, default_credential
+
+            self.tokens = TokenProvider(default_credential(settings.identity_client_id), settings.token_scope)
+        self.http = http_client(settings)
+        self.by_endpoint = tuple(self.client(endpoint) for endpoint in settings.endpoints)
+        identity = f"managed identity {settings.identity_client_id or '(system-assigned)'}"
+        logger.info(
+            "Built the clients: %d endpoint(s), API version %s, %s",
+            len(self.by_endpoint),
+            settings.api_version,
+            identity if settings.use_identity else "API key",
+        )
+
+    def client(self, endpoint: Endpoint) -> AsyncOpenAI:
+        # The SDK's own retries would hide a refusal from failover, and sleep.
+        if self.settings.api_version == "v1":
+            return V1Client(
+                base_url=f"{endpoint.origin}/openai/v1/",
+                api_key=self.tokens or endpoint.key,
+                http_client=self.http,
+                max_retries=0,
+            )
+        return DatedClient(
+            azure_endpoint=endpoint.origin,
+            api_version=self.settings.api_version,
+            api_key=endpoint.key,
+            azure_ad_token_provider=self.tokens,
+            http_client=self.http,
+            max_retries=0,
+        )
+
+
+def http_client(settings: Settings) -> httpx2.AsyncClient:
+    """The connection pool. aiohttp serves it, because httpx2's own pool costs more with every open connection."""
+    # A deadline or an idle limit of ours ends every wait before these do; connecting has no other.
+    longest_wait = 2 * max(settings.request_timeout, settings.stream_idle)
+    return DefaultAioHttpClient(
+        timeout=httpx2.Timeout(longest_wait, connect=CONNECT_TIMEOUT),
+        # Larger than the number of calls that may be in flight: a full pool looks like an endpoint that is down.
+        limits=httpx2.Limits(max_connections=settings.max_concurrent_calls + 100, keepalive_expiry=KEEPALIVE_EXPIRY),
+        # A redirect would carry the credentials elsewhere.
+        follow_redirects=False,
+    )
+
+
+@functools.cache
+def shared_clients() -> Clients:
+    """The clients of this process, built on first use. Raises `SettingsError`, and tries anew at the next call."""
+    settings = Settings.from_env(os.environ)
+    for warning in settings.warnings:
+        logger.warning("%s", warning)
+    return Clients(settings)

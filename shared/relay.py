@@ -1,0 +1,109 @@
+"""From Azure's answer to the caller's response: streams, silence, breaks and callers who hang up."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+import httpx2
+from azurefunctions.extensions.http.fastapi import Request, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from shared import sse
+from shared.errors import CallerGone, StreamBroken, as_gateway_error
+from shared.failover import Answer
+
+# Seconds. Azure's load balancer cuts a connection that is silent for about 230 s.
+KEEP_ALIVE_INTERVAL = 15.0
+SILENCE = b""
+
+
+async def unless_hung_up[T](request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled when the caller hangs up first; then raises `CallerGone`.
+
+    The request's body must have been read. The Functions worker by itself lets a function run on for nobody.
+    """
+    working = asyncio.create_task(work)
+    gone = asyncio.create_task(disconnect(request))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # Has no effect on what is done already: work that ended in time counts.
+        gone.cancel()
+        working.cancel()
+    try:
+        return await working
+    except asyncio.CancelledError:
+        raise CallerGone from None
+
+
+async def disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def chunks_or_silence(answer: Answer, interval: float, idle: float) -> AsyncGenerator[bytes]:
+    """The chunks of `answer` as they come, and `SILENCE` for every `interval` seconds without one.
+
+    Raises `TimeoutError` after `idle` seconds without one, and what reading raises.
+    """
+    loop = asyncio.get_running_loop()
+    chunks = answer.chunks()
+    while True:
+        chunk = asyncio.Task(next_chunk(chunks), loop=loop, eager_start=True)
+        try:
+            last = loop.time()
+            while not chunk.done():
+                patience = last + idle - loop.time()
+                if patience <= 0:
+                    raise TimeoutError
+                await asyncio.wait({chunk}, timeout=min(interval, patience))
+                if not chunk.done() and loop.time() < last + idle:
+                    yield SILENCE
+        finally:
+            chunk.cancel()
+        data = await chunk
+        if data is None:
+            return
+        yield data
+
+
+async def next_chunk(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
+
+
+class EventStreamResponse(StreamingResponse):
+    """Streams `events`, which are made from `answer`, and closes the answer however the stream ends.
+
+    A failure becomes one last event in OpenAI's error shape, without `[DONE]`.
+    """
+
+    def __init__(self, answer: Answer, events: AsyncGenerator[bytes]) -> None:
+        self.answer = answer
+        self.guarded_events = failure_as_event(events)
+        # The last header keeps proxies such as nginx from collecting the events.
+        headers = {**answer.headers, "cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(self.guarded_events, headers=headers, media_type=sse.CONTENT_TYPE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Shielded, because a caller who hangs up cancels all that is awaited here.
+            with anyio.CancelScope(shield=True):
+                await self.guarded_events.aclose()
+                await self.answer.aclose()
+
+
+async def failure_as_event(events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """`events`, and in place of a failure one more event that tells of it."""
+    async with aclosing(events):
+        try:
+            async for event in events:
+                yield event
+        except Exception as exc:
+            broken = isinstance(exc, httpx2.HTTPError | TimeoutError)
+            # Printed, because the host drops log records of a stream: to it, the invocation has ended.
+            print(f"A stream broke off: {type(exc).__name__}", flush=True)
+            yield sse.event((StreamBroken() if broken else as_gateway_error(exc)).body())

@@ -1,0 +1,281 @@
+"""App settings, read once and validated into one frozen object."""
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from dotenv import dotenv_values
+
+from shared.errors import SettingsError
+
+DOTENV_FILE = Path(__file__).parent.parent / "azureopenai.env"
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+API_VERSION = re.compile(r"v1|\d{4}-\d{2}-\d{2}(-preview)?")
+# What App Service leaves in place of a Key Vault reference that it could not resolve.
+UNRESOLVED_REFERENCE = "@Microsoft.KeyVault("
+# https://learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure and the same for China.
+TOKEN_SCOPES = {
+    ".azure.us": "https://cognitiveservices.azure.us/.default",
+    ".azure.cn": "https://cognitiveservices.azure.cn/.default",
+}
+PUBLIC_TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"
+SHORTEST_CALLER_KEY = 16
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One Azure OpenAI resource: its origin, without a trailing slash, and its key where keys are used."""
+
+    origin: str
+    key: str | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class CallerKey:
+    """A key that opens /api/v1, and the name under which its use is recorded."""
+
+    name: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the app can be told. Times are in seconds, sizes in bytes."""
+
+    endpoints: tuple[Endpoint, ...]
+    api_version: str
+    default_deployment: str
+    deployments: Mapping[str, str]
+    """What callers may name (deployments and aliases) -> the deployment that answers."""
+    use_identity: bool
+    identity_client_id: str | None
+    token_scope: str
+    caller_keys: tuple[CallerKey, ...]
+    request_timeout: float
+    attempt_timeout: float
+    stream_idle: float
+    max_concurrent_calls: int
+    max_body_bytes: int
+    stream_usage: bool
+    warnings: tuple[str, ...] = ()
+    """What is allowed but looks like a mistake, in words for the operator."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str], dotenv: Path = DOTENV_FILE) -> "Settings":
+        """Reads the settings from `environ` and, where it has none or an empty one, from the file `dotenv`.
+
+        Raises `SettingsError` with everything that is missing or invalid.
+        """
+        reader = Reader(environ, dotenv)
+        use_identity = reader.text("AUTHENTICATION", "KEY").upper() == "AZURE"
+        origins = reader.items("AZURE_OPENAI_ENDPOINT", origin)
+        default_deployment = reader.parsed("AZURE_OPENAI_CHATGPT_DEPLOYMENT", deployment_name)
+        settings = cls(
+            endpoints=endpoints(reader, origins, use_identity),
+            api_version=reader.parsed("AZURE_OPENAI_API_VERSION", api_version) or "",
+            default_deployment=default_deployment or "",
+            deployments=deployments(reader, default_deployment),
+            use_identity=use_identity,
+            identity_client_id=reader.text("AZURE_CLIENT_ID") or None,
+            token_scope=reader.text("AZURE_OPENAI_TOKEN_SCOPE") or inferred_token_scope(reader, origins),
+            caller_keys=caller_keys(reader),
+            request_timeout=reader.seconds("REQUEST_TIMEOUT_SECONDS", 200),
+            attempt_timeout=reader.seconds("ATTEMPT_TIMEOUT_SECONDS", 100),
+            stream_idle=reader.seconds("STREAM_IDLE_SECONDS", 120),
+            max_concurrent_calls=reader.count("MAX_CONCURRENT_CALLS", 1000),
+            max_body_bytes=reader.count("MAX_BODY_BYTES", 20 * 1024 * 1024),
+            stream_usage=reader.parsed("STREAM_USAGE", boolean, "false") or False,
+            warnings=tuple(reader.warnings),
+        )
+        if reader.problems:
+            raise SettingsError(reader.problems)
+        return settings
+
+
+class Reader:
+    """Looks settings up by name and collects what is wrong with them, so that all of it is reported at once."""
+
+    def __init__(self, environ: Mapping[str, str], dotenv: Path) -> None:
+        self.environ = environ
+        self.problems: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self.file: Mapping[str, str | None] = {}
+        if dotenv.exists():
+            try:
+                # Byte order marks come from Windows editors.
+                self.file = dotenv_values(dotenv, interpolate=False, encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as exc:
+                self.problems[dotenv.name] = f"cannot be read as a UTF-8 text file ({type(exc).__name__})"
+
+    def text(self, name: str, default: str = "") -> str:
+        """The setting's value without surrounding blanks; missing, empty and invalid ones give `default`."""
+        value = (self.environ.get(name) or self.file.get(name) or "").strip()
+        if value.startswith(UNRESOLVED_REFERENCE):
+            self.problems[name] = (
+                "is a Key Vault reference that did not resolve; check that the secret exists "
+                "and that the app's identity may read it"
+            )
+            return default
+        return value or default
+
+    def parsed[T](self, name: str, parse: Callable[[str], T], default: str = "") -> T | None:
+        """The setting, made into a `T` by `parse`, which raises ValueError with what is wrong."""
+        values = self.items(name, parse, default, separator=None)
+        return values[0] if values else None
+
+    def items[T](
+        self, name: str, parse: Callable[[str], T], default: str = "", *, separator: str | None = ",", required: bool = True
+    ) -> list[T]:
+        """The parts of a setting, each made into a `T` by `parse`; empty when any is missing or invalid."""
+        text = self.text(name, default)
+        if not text:
+            if required:
+                self.problems.setdefault(name, "is missing")
+            return []
+        parts = [part.strip() for part in text.split(separator)] if separator else [text]
+        try:
+            if not all(parts):
+                raise ValueError("has an empty entry; remove the superfluous comma")
+            return [parse(part) for part in parts]
+        except ValueError as exc:
+            self.problems[name] = str(exc)
+            return []
+
+    def seconds(self, name: str, default: float) -> float:
+        return self.parsed(name, positive_number, str(default)) or default
+
+    def count(self, name: str, default: int) -> int:
+        return self.parsed(name, positive_integer, str(default)) or default
+
+
+def endpoints(reader: Reader, origins: list[str], use_identity: bool) -> tuple[Endpoint, ...]:
+    """The endpoints with their keys; none has a key when the identity is used."""
+    if use_identity:
+        return tuple(Endpoint(origin, None) for origin in origins)
+    authentication = reader.text("AUTHENTICATION")
+    not_azure = f"AUTHENTICATION is {authentication[:20]!r}, which is not 'AZURE'"
+    if authentication.upper() not in ("", "KEY"):
+        reader.warnings.append(f"{not_azure}: an API key is used")
+    name = "AZURE_OPENAI_KEY"
+    if not reader.text(name) and reader.text("AZURE_OPENAI_API_KEY"):
+        name = "AZURE_OPENAI_API_KEY"
+    keys = reader.items(name, header_safe)
+    if not keys:
+        if authentication.upper() not in ("", "KEY"):
+            reader.problems[name] += f"; {not_azure}, so an API key is needed"
+        return ()
+    if origins and len(keys) != len(origins):
+        reader.problems[name] = f"has {len(keys)} keys for {len(origins)} endpoints; give one for each, in the same order"
+        return ()
+    return tuple(Endpoint(*pair) for pair in zip(origins, keys, strict=False))
+
+
+def deployments(reader: Reader, default: str | None) -> dict[str, str]:
+    """What callers may name. Every deployment answers to its own name, and to its aliases."""
+    names = {default: default} if default else {}
+    for alias, deployment in reader.items("AZURE_OPENAI_DEPLOYMENTS", alias_pair, required=False):
+        if names.setdefault(alias, deployment) != deployment:
+            reader.problems["AZURE_OPENAI_DEPLOYMENTS"] = f"gives {alias!r} two meanings; name it once"
+    return names
+
+
+def inferred_token_scope(reader: Reader, origins: list[str]) -> str:
+    """The token audience of the cloud that the endpoints are in."""
+    hosts = [urlsplit(origin).hostname or "" for origin in origins]
+    scopes = {next((s for suffix, s in TOKEN_SCOPES.items() if host.endswith(suffix)), PUBLIC_TOKEN_SCOPE) for host in hosts}
+    if len(scopes) > 1:
+        reader.problems["AZURE_OPENAI_TOKEN_SCOPE"] = "is needed, because the endpoints are in different clouds"
+    return min(scopes, default=PUBLIC_TOKEN_SCOPE)
+
+
+def caller_keys(reader: Reader) -> tuple[CallerKey, ...]:
+    """The keys of /api/v1's callers. Names may repeat, so that a key can be rotated; keys may not."""
+    pairs = reader.items("CALLER_KEYS", caller_key, required=False)
+    if len({pair.key for pair in pairs}) < len(pairs):
+        reader.problems["CALLER_KEYS"] = "has the same key twice; give every caller a key of its own"
+    return tuple(pairs)
+
+
+def origin(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        valid = bool(url.scheme in ("http", "https") and url.hostname and url.port != 0)
+    except ValueError:
+        valid = False
+    if not valid or not re.fullmatch(r"[\x21-\x7e]+", text):
+        raise ValueError("is not a URL; it should look like https://NAME.openai.azure.com")
+    bare = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
+    if url.scheme == "http" and not is_loopback(url):
+        raise ValueError(f"must begin with https://, as in https://{bare.removeprefix('http://')}")
+    if text.rstrip("/").lower() != bare.lower():
+        raise ValueError(f"must be the bare address of the resource: use {bare}")
+    return bare
+
+
+def is_loopback(url: SplitResult) -> bool:
+    try:
+        return url.hostname == "localhost" or ipaddress.ip_address(url.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+def api_version(text: str) -> str:
+    if not API_VERSION.fullmatch(text):
+        raise ValueError(f"{text[:20]!r} is not an API version; use a dated one such as 2024-10-21, or v1")
+    return text
+
+
+def deployment_name(text: str) -> str:
+    if not NAME.fullmatch(text) or not text.strip("."):
+        raise ValueError(f"{text[:64]!r} is not a deployment's name: 1 to 64 letters, digits, '-', '_' and '.'")
+    return text
+
+
+def alias_pair(text: str) -> tuple[str, str]:
+    alias, _, deployment = text.partition("=")
+    return deployment_name(alias.strip()), deployment_name((deployment or alias).strip())
+
+
+def caller_key(text: str) -> CallerKey:
+    name, _, key = (part.strip() for part in text.partition("="))
+    if not NAME.fullmatch(name):
+        raise ValueError("must be a list of name=key, the names of letters, digits, '-', '_' and '.'")
+    if len(header_safe(key)) < SHORTEST_CALLER_KEY:
+        raise ValueError(f"has a key of fewer than {SHORTEST_CALLER_KEY} characters for {name!r}")
+    return CallerKey(name, key)
+
+
+def header_safe(text: str) -> str:
+    """A secret that can stand in a header; the error does not repeat it."""
+    if not re.fullmatch(r"[\x21-\x7e]*", text):
+        raise ValueError("has characters that a key cannot have (blanks, control or non-ASCII characters)")
+    if text.startswith(UNRESOLVED_REFERENCE):
+        raise ValueError("holds a Key Vault reference that did not resolve")
+    return text
+
+
+def boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
+
+
+def positive_number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError("must be a number greater than 0")
+    return number
+
+
+def positive_integer(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,15}", text) or not int(text):
+        raise ValueError("must be a whole number greater than 0")
+    return int(text)

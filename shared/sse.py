@@ -1,0 +1,36 @@
+"""The few things the app needs to know about server-sent events.
+
+The format: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+"""
+
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
+COMMENT = b": keep-alive\n\n"
+DONE = b"[DONE]"
+
+
+def event(data: bytes) -> bytes:
+    """One event; `data` must hold no line break, as JSON from msgspec does not."""
+    return b"data: " + data + b"\n\n"
+
+
+class EventParser:
+    """Turns a stream of bytes, split anywhere, into the data of its events."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+        self.data: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The data of the events that `chunk` completes. Comments and fields other than data are passed over."""
+        lines = (self.rest + chunk).splitlines(keepends=True)
+        # A last line without its end waits for the rest; so does one that ends in \r, which may be half of \r\n.
+        self.rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        complete = []
+        for line in lines:
+            content = line.rstrip(b"\r\n")
+            if content.startswith(b"data:"):
+                self.data.append(content[5:].removeprefix(b" "))
+            elif not content and self.data:
+                complete.append(b"\n".join(self.data))
+                self.data.clear()
+        return complete

@@ -1,0 +1,105 @@
+"""One Entra token for the whole process: fetched once, renewed in the background, replaced when refused.
+
+azure-identity alone fetches once per concurrent caller, and makes callers wait while it renews.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+
+from azure.core.credentials import AccessTokenInfo, SupportsTokenInfo, TokenRequestOptions
+from azure.core.exceptions import AzureError
+from azure.identity import DefaultAzureCredential
+
+from shared.errors import UpstreamAuthError
+
+logger = logging.getLogger(__name__)
+
+# All in seconds.
+EXPIRY_MARGIN = 10.0
+# azure-identity renews from this long before the expiry (its DEFAULT_REFRESH_OFFSET); asking earlier gets the same token.
+RENEWAL_MARGIN = 300.0
+RENEWAL_INTERVAL = 30.0
+REPLACEMENT_INTERVAL = 60.0
+
+
+def default_credential(client_id: str | None) -> DefaultAzureCredential:
+    """Azure's usual chain of credentials, with time-outs that suit a call that somebody waits for.
+
+    `client_id` chooses a user-assigned identity; None is the system-assigned one.
+    """
+    return DefaultAzureCredential(
+        managed_identity_client_id=client_id,
+        connection_timeout=2,
+        read_timeout=5,
+        retry_total=2,
+        retry_backoff_factor=0.2,
+    )
+
+
+class TokenProvider:
+    """Callable that returns a valid token for `scope`, as the openai SDK wants one.
+
+    Must be used on one event loop. A call raises `UpstreamAuthError` when no token can be had; the log says why.
+    """
+
+    def __init__(self, credential: SupportsTokenInfo, scope: str, clock: Callable[[], float] = time.time) -> None:
+        self.credential = credential
+        self.scope = scope
+        self.clock = clock
+        self.token: AccessTokenInfo | None = None
+        self.renew_at = -math.inf
+        self.replaced_at = -math.inf
+        self.request: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> str:
+        now = self.clock()
+        if self.token is None or now >= self.token.expires_on - EXPIRY_MARGIN:
+            await asyncio.shield(self.requested())
+        elif now >= self.renew_at:
+            self.renew_at = now + RENEWAL_INTERVAL
+            self.requested()
+        assert self.token is not None
+        return self.token.token
+
+    async def replace(self, refused: str) -> bool:
+        """Gets a new token after Azure refused the token `refused`; False when there is no other to try.
+
+        Asks past azure-identity's cache, at most once per token and per minute.
+        """
+        if self.token and self.token.token == refused:
+            if self.request is None:
+                if self.clock() < self.replaced_at + REPLACEMENT_INTERVAL:
+                    return False
+                self.replaced_at = self.clock()
+            await asyncio.shield(self.requested(past_cache=True))
+        return self.token is not None and self.token.token != refused
+
+    def requested(self, *, past_cache: bool = False) -> asyncio.Task[None]:
+        """The request under way, or a new one: there is never more than one."""
+        if self.request is None:
+            self.request = asyncio.create_task(self.fetch(past_cache))
+            self.request.add_done_callback(self.settle)
+        return self.request
+
+    def settle(self, request: asyncio.Task[None]) -> None:
+        self.request = None
+        if not request.cancelled():
+            # Reading the exception marks it as seen: a failed renewal in the background has nobody else to see it.
+            request.exception()
+
+    async def fetch(self, past_cache: bool) -> None:
+        options: TokenRequestOptions = {}
+        if past_cache:
+            # Claims make azure-identity skip its cache; these ask for a token issued from now on.
+            now = int(self.clock())
+            options["claims"] = f'{{"access_token":{{"nbf":{{"essential":true,"value":"{now}"}}}}}}'
+        try:
+            token = await asyncio.to_thread(self.credential.get_token_info, self.scope, options=options)
+        except AzureError as exc:
+            logger.error("No token for the app's identity: %s", exc.message)
+            raise UpstreamAuthError from exc
+        self.renew_at = max(token.refresh_on or token.expires_on - RENEWAL_MARGIN, self.clock())
+        self.token = token
