@@ -97,7 +97,9 @@ class AzureOpenAI:
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
-            return refusal(400, shapes.error(None, "We could not parse the JSON body of your request.", type="invalid_request_error"))
+            return refusal(
+                400, shapes.error(None, "We could not parse the JSON body of your request.", type="invalid_request_error")
+            )
         if request.path.startswith("/openai/v1/") and body.get("model") not in self.deployments:
             return refusal(404, shapes.DEPLOYMENT_NOT_FOUND)
         if not isinstance(body.get("messages"), list) or not body["messages"]:

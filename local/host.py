@@ -107,9 +107,7 @@ class Host:
         body = request.content if request.body_exists else None
         for tries_left in reversed(range(CONNECT_TRIES)):
             try:
-                return await self.session.request(
-                    request.method, url, headers=headers, data=body, allow_redirects=False
-                )
+                return await self.session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
             except aiohttp.ClientConnectorError:
                 # Right after the start, the runtime may not listen yet.
                 if not tries_left:

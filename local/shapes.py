@@ -9,7 +9,9 @@ import time
 from typing import Any
 
 SAFE = {category: {"filtered": False, "severity": "safe"} for category in ("hate", "self_harm", "sexual", "violence")}
-PROMPT_FILTER_RESULTS = [{"prompt_index": 0, "content_filter_results": {**SAFE, "jailbreak": {"filtered": False, "detected": False}}}]
+PROMPT_FILTER_RESULTS = [
+    {"prompt_index": 0, "content_filter_results": {**SAFE, "jailbreak": {"filtered": False, "detected": False}}}
+]
 FINGERPRINT = "fp_standin"
 
 type Json = dict[str, Any]
@@ -60,10 +62,23 @@ def chunks(model: str, pieces: list[str], used: Json | None) -> list[Json]:
 
     def chunk(delta: Json, finish_reason: str | None = None) -> Json:
         filtered = {} if finish_reason or "role" in delta else SAFE
-        choice = {"content_filter_results": filtered, "delta": delta, "finish_reason": finish_reason, "index": 0, "logprobs": None}
+        choice = {
+            "content_filter_results": filtered,
+            "delta": delta,
+            "finish_reason": finish_reason,
+            "index": 0,
+            "logprobs": None,
+        }
         return {"choices": [choice], **common}
 
-    first = {"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": PROMPT_FILTER_RESULTS}
+    first = {
+        "choices": [],
+        "created": 0,
+        "id": "",
+        "model": "",
+        "object": "",
+        "prompt_filter_results": PROMPT_FILTER_RESULTS,
+    }
     body = [chunk({"content": piece}) for piece in pieces]
     last = [{"choices": [], **common, "usage": used}] if used else []
     return [first, chunk({"content": "", "refusal": None, "role": "assistant"}), *body, chunk({}, "stop"), *last]
@@ -120,4 +135,10 @@ THROTTLED = error(
 )
 
 # What a script's `status` brings when it names no body of its own.
-ERRORS: dict[int, Json] = {400: CONTENT_FILTER, 401: PERMISSION_DENIED, 403: KEYS_DISABLED, 404: DEPLOYMENT_NOT_FOUND, 429: THROTTLED}
+ERRORS: dict[int, Json] = {
+    400: CONTENT_FILTER,
+    401: PERMISSION_DENIED,
+    403: KEYS_DISABLED,
+    404: DEPLOYMENT_NOT_FOUND,
+    429: THROTTLED,
+}

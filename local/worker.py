@@ -90,7 +90,7 @@ class Worker:
             raise WorkerError(response.result.exception.message)
         self.http_uri = response.capabilities.get("HttpUri", "")
         # The runtime's HTTP server reports its start by way of uvicorn's own handlers.
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         metadata = await runtime.functions_metadata_request(request())
         self.functions = tuple(
             Function(found.function_id, found.name, tuple(json.loads(raw) for raw in found.raw_bindings))
@@ -98,6 +98,11 @@ class Worker:
         )
         for function in self.functions:
             await runtime.function_load_request(request(function_load_request=Message(function_id=function.id)))
+
+    def stop(self) -> None:
+        """To be called before the loop ends, which cancels the runtime's HTTP server; that is no error to report."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        runtime.stop_threadpool_executor()
 
     async def invoke(self, function: Function, invocation_id: str, data: Message, traceparent: str = "") -> str | None:
         """Runs `function` with `data` for its trigger; returns the report of its failure, None when it succeeded."""

@@ -79,7 +79,7 @@ def messages(fields: Fields) -> msgspec.Raw:
     if ("prompt" in fields) == ("messages" in fields):
         raise BadRequest("Give either 'prompt', a string, or 'messages', a list of messages: one of them, not both.")
     if "messages" in fields:
-        if not parse_field(fields, "messages", list[Fields.__value__], "a list of messages, each a JSON object"):
+        if not parse_field(fields, "messages", list[Fields], "a list of messages, each a JSON object"):
             raise BadRequest("'messages' must hold at least one message.", param="messages")
         return fields["messages"]
     prompt = parse_field(fields, "prompt", str, "a string")

@@ -43,12 +43,7 @@ class Clients:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.tokens: TokenProvider | None = None
-        if settings.use_identity:
-            # Imported here because it is slow to import, and unneeded with a key.
-            from shared.token_provider import TokenProvider, default_credential
-
-            self.tokens = TokenProvider(default_credential(settings.identity_client_id), settings.token_scope)
+        self.tokens = token_provider(settings)
         self.http = http_client(settings)
         self.by_endpoint = tuple(self.client(endpoint) for endpoint in settings.endpoints)
         identity = f"managed identity {settings.identity_client_id or '(system-assigned)'}"
@@ -76,6 +71,16 @@ class Clients:
             http_client=self.http,
             max_retries=0,
         )
+
+
+def token_provider(settings: Settings) -> "TokenProvider | None":
+    """The token for all clients, None where a key is used."""
+    if not settings.use_identity:
+        return None
+    # Imported here because it is slow to import, and unneeded with a key.
+    from shared.token_provider import TokenProvider, default_credential
+
+    return TokenProvider(default_credential(settings.identity_client_id), settings.token_scope)
 
 
 def http_client(settings: Settings) -> httpx2.AsyncClient:

@@ -5,6 +5,7 @@ import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import httpx2
 import msgspec
@@ -117,7 +118,7 @@ class Failover:
     async def post(self, client: AsyncOpenAI, call: InferenceCall) -> httpx2.Response:
         """Sends `call` with the client's credentials; the answer's body is still to be read."""
         v1 = self.settings.api_version == "v1"
-        return await client.post(
+        response = await client.post(
             call.operation if v1 else f"deployments/{call.deployment}/{call.operation}",
             content=call.body,
             cast_to=httpx2.Response,
@@ -125,6 +126,8 @@ class Failover:
             stream_cls=AsyncStream[bytes],
             options={"headers": {**call.headers, **SDK_HEADERS}},
         )
+        # The SDK's types know only of the stream; what it returns is what `cast_to` asks for.
+        return cast(httpx2.Response, response)
 
     async def attempt(self, client: AsyncOpenAI, call: InferenceCall) -> httpx2.Response:
         """One answer from one endpoint; where Azure refuses the token, one more with a fresh token."""

@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect
 from shared.errors import BadRequest, BodyTooLarge, CallerGone, ModelNotFound
 from shared.settings import Settings
 
-type Fields = dict[str, msgspec.Raw]
+Fields = dict[str, msgspec.Raw]
 
 CHAT_COMPLETIONS = "chat/completions"
 
@@ -44,11 +44,11 @@ def parse_fields(body: bytes) -> Fields:
     """
     try:
         body.decode()
-        return msgspec.json.decode(body, type=Fields.__value__)
+        return msgspec.json.decode(body, type=Fields)
     except UnicodeDecodeError as exc:
         raise BadRequest(f"The request's body must be UTF-8; the byte at position {exc.start} is not.") from None
     except msgspec.ValidationError:
-        raise BadRequest("The request's body must be a JSON object, such as {\"prompt\": \"Hello\"}.") from None
+        raise BadRequest('The request\'s body must be a JSON object, such as {"prompt": "Hello"}.') from None
     except msgspec.DecodeError as exc:
         detail = "it is empty" if not body.strip() else str(exc)
         raise BadRequest(f"The request's body must be a JSON object, but {detail}.") from None

@@ -13,4 +13,4 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Function keys can come in the query string (`?code=`), and uvicorn writes it out. A filter, since the runtime
     # sets that logger's level and handlers after the app has loaded.
-    logging.getLogger("uvicorn.access").addFilter(lambda record: False)
+    logging.getLogger("uvicorn.access").addFilter(lambda _: False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 import httpx2
-from azurefunctions.extensions.http.fastapi import Request, Response, StreamingResponse
+from azurefunctions.extensions.http.fastapi import Request, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from shared import sse

@@ -100,8 +100,9 @@ class Settings:
 class Reader:
     """Looks settings up by name and collects what is wrong with them, so that all of it is reported at once."""
 
-    def __init__(self, environ: Mapping[str, str], dotenv: Path) -> None:
+    def __init__(self, environ: Mapping[str, str], dotenv: Path = DOTENV_FILE) -> None:
         self.environ = environ
+        self.dotenv = dotenv
         self.problems: dict[str, str] = {}
         self.warnings: list[str] = []
         self.file: Mapping[str, str | None] = {}

@@ -1,0 +1,36 @@
+# start, test and lint set up what they need in .venv; nothing is installed again until a requirements file changes.
+
+PYTHONS := python3.14 python3.13 python3 python
+PYTHON := $(shell for p in $(PYTHONS); do $$p -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+READY := .venv/.ready
+RUN := .venv/bin/python
+
+.PHONY: start test lint format clean
+
+start: $(READY)
+	@$(RUN) -m local --ask "Hello! What are you?"
+
+test: $(READY)
+	@$(RUN) -m pytest
+
+lint: $(READY)
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+format: $(READY)
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(READY): requirements.txt requirements-dev.txt
+ifeq ($(PYTHON),)
+	@echo "No Python 3.13 or newer was found. Install one (https://www.python.org/downloads/) and try again." >&2; exit 1
+endif
+	@echo "Setting up .venv with $(PYTHON) ..."
+	@$(PYTHON) -m venv .venv
+	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@

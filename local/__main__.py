@@ -1,0 +1,168 @@
+"""`python -m local`: serves the app as `func start` does, without Core Tools; with no settings at all if need be."""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import shlex
+import signal
+import socket
+import sys
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import aiohttp
+
+from local import app_settings
+from local.host import Host
+from local.serving import LOOPBACK, Servers
+from local.simulator import simulate
+from local.worker import Worker, WorkerError
+from shared.settings import Reader
+
+APP_ROOT = Path(__file__).parent.parent
+LOG_LEVELS = {"Trace": 5, "Debug": 10, "Information": 20, "Warning": 30, "Error": 40, "Critical": 50, "None": 60}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    parser.add_argument("-p", "--port", type=int, default=7071, help="where to listen; 0 takes any free port (default 7071)")
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument(
+        "--identity", action="store_true", help="AUTHENTICATION=AZURE, against stand-ins for Azure OpenAI and its tokens"
+    )
+    model.add_argument(
+        "--no-simulator", action="store_true", help="never start a stand-in: unset settings then show as they would in Azure"
+    )
+    parser.add_argument("--ask", metavar="PROMPT", help="after the start, send PROMPT to /api/chat and print the stream")
+    return parser.parse_args()
+
+
+async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
+    """Runs all parts until `stop` is set; returns the exit status."""
+    port = options.port or free_port()
+    if not is_free(port):
+        print(
+            f"Port {port} is unavailable. Close the process using that port, or specify another port using --port.",
+            file=sys.stderr,
+        )
+        return 1
+    host_json = json.loads((APP_ROOT / "host.json").read_text())
+    log_as_the_host_does(host_json)
+    print(f"azure-functions-runtime {version('azure-functions-runtime')} on Python {sys.version.split()[0]}\n")
+    for line in app_settings.load(APP_ROOT / "local.settings.json", os.environ):
+        print(f"Settings:  {line}")
+    app_settings.add_host_settings(os.environ, APP_ROOT, port)
+    async with Servers() as servers:
+        for line in await upstream(options, servers):
+            print(line)
+        worker = Worker(APP_ROOT)
+        try:
+            await worker.start()
+        except WorkerError as exc:
+            print(f"The app could not be loaded. {exc}", file=sys.stderr)
+            return 1
+        host = Host(worker, host_json.get("extensions", {}).get("http", {}).get("routePrefix", "api"))
+        await servers.start(host.application(), port)
+        print_functions(host, port)
+        if options.ask:
+            await ask(f"http://localhost:{port}", host, options.ask, stop)
+        await stop.wait()
+        worker.stop()
+    print("\nStopped.")
+    return 0
+
+
+async def upstream(options: argparse.Namespace, servers: Servers) -> list[str]:
+    """Starts stand-ins where they are wanted; returns what to tell about where the answers will come from."""
+    settings = Reader(os.environ)
+    for name in settings.file:
+        source = "skipped, the environment has it" if os.environ.get(name) else "used"
+        print(f"Settings:  {name} from {settings.dotenv.name} ({source})")
+    endpoint = settings.text("AZURE_OPENAI_ENDPOINT")
+    if options.identity or not (endpoint or options.no_simulator):
+        reason = "--identity" if options.identity else "no AZURE_OPENAI_ENDPOINT is set"
+        print(f"Settings:  made up for the stand-ins ({reason})")
+        return await simulate(os.environ, settings, servers, identity=options.identity)
+    return [f"Model:     {endpoint or 'none: AZURE_OPENAI_ENDPOINT is not set'}"]
+
+
+def print_functions(host: Host, port: int) -> None:
+    print("\nFunctions:\n")
+    for route in host.routes:
+        methods = f"[{','.join(route.methods)}]" if route.methods else ""
+        print(f"\t{route.function.name}: {methods} http://localhost:{port}/{route.template}\n")
+    for function in host.worker.functions:
+        if not function.is_http:
+            print(f"\t{function.name}: {function.trigger['type']}\n")
+    print("Ctrl-C stops.\n", flush=True)
+
+
+async def ask(origin: str, host: Host, prompt: str, stop: asyncio.Event) -> None:
+    """Sends one chat through the function's endpoint and prints its stream, as `curl -N` does."""
+    url = f"{origin}/{next(route.template for route in host.routes if route.function.name == 'chat')}"
+    body = json.dumps({"prompt": prompt, "stream": True}, ensure_ascii=False)
+    print(f"$ curl -N {url} -d {shlex.quote(body)}", flush=True)
+    async with aiohttp.ClientSession() as session, session.post(url, data=body.encode()) as response:
+        async for line in response.content:
+            if stop.is_set():
+                return
+            print(line.decode(), end="", flush=True)
+    print(flush=True)
+
+
+def log_as_the_host_does(host_json: dict[str, object]) -> None:
+    """Sends log records to the terminal: the app's from the level in host.json on, the runtime's own from Warning on."""
+    logging_json = host_json.get("logging")
+    levels = logging_json.get("logLevel", {}) if isinstance(logging_json, dict) else {}
+    level = os.environ.get("AzureFunctionsJobHost__logging__logLevel__default") or levels.get("default", "Information")
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setLevel(LOG_LEVELS[level])
+    formatter = logging.Formatter("[%(asctime)s.%(msecs)03dZ] %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("azure.functions"))
+    logging.basicConfig(level=logging.DEBUG, handlers=[handler])
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def main() -> int:
+    """Runs the loop in a thread of its own: on the main thread, the runtime's HTTP server would take over Ctrl-C."""
+    options = arguments()
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    status: list[int] = []
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            status.append(runner.run(serve(options, stop)))
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return status[0] if status else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

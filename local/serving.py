@@ -1,0 +1,23 @@
+"""Runs web applications on loopback ports, and ends them together."""
+
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+
+LOOPBACK = "127.0.0.1"
+# Seconds for what is in flight when all ends.
+PATIENCE = 0.5
+
+
+class Servers(AsyncExitStack):
+    """An async context: what was started in it is stopped, last first, when it ends."""
+
+    async def start(self, application: web.Application, port: int = 0) -> str:
+        """Serves `application` and returns its address. Raises OSError when `port` is taken; 0 takes any that is free."""
+        # Handlers are cancelled when their caller hangs up.
+        runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=PATIENCE)
+        await runner.setup()
+        self.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, LOOPBACK, port, backlog=1024)
+        await site.start()
+        return f"http://{LOOPBACK}:{runner.addresses[0][1]}"
