@@ -177,12 +177,12 @@ def endpoints(reader: Reader, origins: list[str], use_identity: bool) -> tuple[E
 
 
 def deployments(reader: Reader, default: str | None) -> dict[str, str]:
-    """What callers may name. Every deployment answers to its own name, and to its aliases."""
+    """What callers may name. A deployment answers to its aliases, and to its own name unless that is another's alias."""
     names = {default: default} if default else {}
     for alias, deployment in reader.items("AZURE_OPENAI_DEPLOYMENTS", alias_pair, required=False):
         if names.setdefault(alias, deployment) != deployment:
             reader.problems["AZURE_OPENAI_DEPLOYMENTS"] = f"gives {alias!r} two meanings; name it once"
-    return names
+    return {deployment: deployment for deployment in names.values()} | names
 
 
 def inferred_token_scope(reader: Reader, origins: list[str]) -> str:

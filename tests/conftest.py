@@ -1,0 +1,52 @@
+"""Fixtures, and the rule that nothing is skipped in CI."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import LocalApp, local_app
+
+# Why a test may be skipped even in CI.
+EXCUSE = "Core Tools"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if os.environ.get("CI") and any(EXCUSE not in str(report.longrepr) for report in skipped):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on what is set where it runs."""
+    for name in os.environ:
+        if name.startswith(("AZURE", "OPENAI", "IDENTITY", "AUTHENTICATION", "MSI", "CALLER_KEYS")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+    with local_app(tmp_path_factory.mktemp("app"), AZURE_OPENAI_DEPLOYMENTS="gpt-4o=prod-4o") as app:
+        yield app
+
+
+@pytest.fixture
+def app(shared_app: LocalApp) -> LocalApp:
+    """The app with a key, against the stand-in for Azure OpenAI, whose journal is empty."""
+    shared_app.model.clear()
+    return shared_app
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where an app of the test's own can go."""
+    return tmp_path / "app"

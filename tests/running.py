@@ -1,0 +1,182 @@
+"""Runs the app as a user would, in a process of its own, and controls the stand-ins it talks to."""
+
+import base64
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+PROJECT = Path(__file__).parent.parent
+APP_FILES = ("function_app.py", "host.json", "shared", "local")
+# Seconds for anything that should take a moment, on a machine that is busy with other things.
+PATIENCE = 60.0
+
+type Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A request as a stand-in's journal has it."""
+
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: bytes
+    status: int | None
+    pieces: int
+    ended: float | None
+    hung_up: bool
+
+    @property
+    def token(self) -> str:
+        return self.headers["authorization"].removeprefix("Bearer ")
+
+
+class StandIn:
+    """The control route of a stand-in."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.http = httpx2.Client(base_url=address, timeout=PATIENCE)
+
+    def script(self, *scripts: Json) -> None:
+        """Says what the next requests get, one script for each."""
+        self.http.post("/control/scripts", json=scripts).raise_for_status()
+
+    def permit(self, pieces: int = 1) -> None:
+        self.http.post("/control/next", params={"pieces": pieces}).raise_for_status()
+
+    def journal(self, *, requests: int = 0, ended: int = 0) -> list[Seen]:
+        """What has come so far, as soon as at least `requests` have come and `ended` are over."""
+        entries = self.http.get("/control/journal", params={"requests": requests, "ended": ended}).json()
+        return [
+            Seen(
+                path=entry["path"],
+                query=entry["query"],
+                headers=dict(entry["headers"]),
+                body=base64.b64decode(entry["body"]),
+                status=entry["status"],
+                pieces=entry["pieces"],
+                ended=entry["ended"],
+                hung_up=entry["hung_up"],
+            )
+            for entry in entries
+        ]
+
+    def clear(self) -> None:
+        self.http.delete("/control/journal").raise_for_status()
+
+
+class LocalApp:
+    """A running `python -m local`."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self.printed = threading.Condition()
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
+        self.wait_for("Ctrl-C stops.")
+        url = re.search(r"chat: \[POST\] (http://localhost:\d+)/api/chat", self.output)
+        assert url, self.output
+        # Not localhost: resolving it may try another address first.
+        self.url = url[1].replace("localhost", "127.0.0.1")
+        self.http = httpx2.Client(base_url=self.url, timeout=PATIENCE)
+        self.model = self.stand_in("Azure OpenAI")
+        self.identity = self.stand_in("the managed identity's endpoint")
+
+    def read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            with self.printed:
+                self.lines.append(line)
+                self.printed.notify_all()
+        with self.printed:
+            self.lines.append("(end of output)\n")
+            self.printed.notify_all()
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+    def wait_for(self, text: str) -> None:
+        """Waits until `text` has been printed; fails when the process ends without it."""
+        with self.printed:
+            found = self.printed.wait_for(lambda: text in self.output or "(end of output)" in self.output, PATIENCE)
+        assert found, f"{text!r} was not printed in time:\n{self.output}"
+        assert text in self.output, self.output
+
+    def stand_in(self, name: str) -> StandIn:
+        address = re.search(rf"stand-in for {name} at (http://[\d.:]+)", self.output)
+        return StandIn(address[1] if address else "http://127.0.0.1:9")
+
+    def chat(self, body: Json | bytes, **options: Any) -> httpx2.Response:
+        if isinstance(body, dict):
+            return self.http.post("/api/chat", json=body, **options)
+        return self.http.post("/api/chat", content=body, **options)
+
+    @contextmanager
+    def streamed(self, **body: Any) -> Iterator[Iterator[str]]:
+        """A streamed chat: the data of its events, as they come."""
+        with self.http.stream("POST", "/api/chat", json={"prompt": "Hello", **body, "stream": True}) as response:
+            assert response.status_code == 200, response.read()
+            assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+            yield (line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: "))
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Ends the process as Ctrl-C does; returns its exit status."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
+            self.reader.join()
+            assert self.process.stdout
+            self.process.stdout.close()
+            for client in (self.http, self.model.http, self.identity.http):
+                client.close()
+
+
+def app_folder(folder: Path) -> Path:
+    """A copy of the app, so that settings files of whoever runs the tests are not in the way."""
+    folder.mkdir(exist_ok=True)
+    for name in APP_FILES:
+        source = PROJECT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    return folder
+
+
+def start_local(folder: Path, *options: str, **environ: str) -> "subprocess.Popen[str]":
+    """Starts `python -m local` in `folder` with nothing in its environment but `environ`."""
+    return subprocess.Popen(
+        [sys.executable, "-X", "dev", "-m", "local", *options],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore", **environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@contextmanager
+def local_app(folder: Path, *options: str, **environ: str) -> Iterator[LocalApp]:
+    """A running app in a copy of its own, on a free port."""
+    app = LocalApp(start_local(app_folder(folder), "--port", "0", *options, **environ))
+    try:
+        yield app
+    finally:
+        status = app.stop()
+        assert status == 0, app.output

@@ -1,0 +1,260 @@
+"""Settings.from_env: the environment, the dotenv file, and every way to get them wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.settings import Endpoint, Settings
+
+ENDPOINT = "https://name.openai.azure.com"
+KEY = "0123456789abcdef-secret"
+VALID = {
+    "AZURE_OPENAI_ENDPOINT": ENDPOINT,
+    "AZURE_OPENAI_KEY": KEY,
+    "AZURE_OPENAI_API_VERSION": "2024-10-21",
+    "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
+}
+REFERENCE = "@Microsoft.KeyVault(SecretUri=https://vault.vault.azure.net/secrets/key)"
+
+
+@pytest.fixture
+def dotenv(tmp_path: Path) -> Path:
+    return tmp_path / "azureopenai.env"
+
+
+def settings(dotenv: Path = Path("absent.env"), **changes: str) -> Settings:
+    return Settings.from_env(VALID | changes, dotenv)
+
+
+def problems(dotenv: Path = Path("absent.env"), **changes: str) -> dict[str, str]:
+    with pytest.raises(SettingsError) as caught:
+        settings(dotenv, **changes)
+    return caught.value.problems
+
+
+def test_the_defaults() -> None:
+    found = settings()
+    assert found.endpoints == (Endpoint(ENDPOINT, KEY),)
+    assert found.api_version == "2024-10-21"
+    assert found.default_deployment == "chat"
+    assert found.deployments == {"chat": "chat"}
+    assert not found.use_identity
+    assert found.identity_client_id is None
+    assert found.token_scope == "https://cognitiveservices.azure.com/.default"
+    assert found.caller_keys == ()
+    assert (found.request_timeout, found.attempt_timeout, found.stream_idle) == (200, 100, 120)
+    assert (found.max_concurrent_calls, found.max_body_bytes) == (1000, 20971520)
+    assert not found.stream_usage
+    assert found.warnings == ()
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_nothing(dotenv: Path) -> None:
+    dotenv.write_text("AZURE_OPENAI_CHATGPT_DEPLOYMENT=from-file\nAZURE_OPENAI_API_VERSION=v1\nMAX_BODY_BYTES=5\n")
+    found = settings(dotenv, AZURE_OPENAI_API_VERSION="")
+    assert found.default_deployment == "chat"
+    assert found.api_version == "v1"
+    assert found.max_body_bytes == 5
+
+
+def test_the_file_alone_is_enough(dotenv: Path) -> None:
+    dotenv.write_text("".join(f'{name}="{value}"\n' for name, value in VALID.items()), encoding="utf-8-sig")
+    assert Settings.from_env({}, dotenv) == settings()
+
+
+def test_the_file_is_not_interpolated(dotenv: Path) -> None:
+    dotenv.write_text("AZURE_OPENAI_KEY=${PATH}abc\n")
+    assert settings(dotenv, AZURE_OPENAI_KEY="").endpoints[0].key == "${PATH}abc"
+
+
+def test_a_file_that_cannot_be_read_is_named(dotenv: Path) -> None:
+    dotenv.write_bytes(b"AZURE_OPENAI_KEY=\xff\n")
+    assert "UTF-8" in problems(dotenv)["azureopenai.env"]
+
+
+def test_all_that_is_missing_is_reported_at_once_by_name() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({}, Path("absent.env"))
+    assert set(caught.value.problems) == set(VALID)
+    for name in VALID:
+        assert name in str(caught.value)
+        assert name in caught.value.message
+
+
+def test_missing_and_invalid_ones_are_reported_together() -> None:
+    assert set(problems(AZURE_OPENAI_KEY="", MAX_BODY_BYTES="many", AZURE_OPENAI_API_VERSION="latest")) == {
+        "AZURE_OPENAI_KEY",
+        "AZURE_OPENAI_API_VERSION",
+        "MAX_BODY_BYTES",
+    }
+
+
+@pytest.mark.parametrize("value", ["AZURE", "azure", " Azure "])
+def test_authentication_azure_uses_the_identity_and_no_key(value: str) -> None:
+    found = settings(AUTHENTICATION=value, AZURE_CLIENT_ID="id")
+    assert found.use_identity
+    assert found.endpoints == (Endpoint(ENDPOINT, None),)
+    assert found.identity_client_id == "id"
+    assert KEY not in str(vars(found))
+    assert settings(AUTHENTICATION=value, AZURE_OPENAI_KEY="").endpoints == found.endpoints
+
+
+@pytest.mark.parametrize("value", ["", "KEY", "key"])
+def test_authentication_key_is_the_default(value: str) -> None:
+    found = settings(AUTHENTICATION=value)
+    assert not found.use_identity
+    assert found.warnings == ()
+
+
+def test_authentication_misspelt_is_warned_about() -> None:
+    (warning,) = settings(AUTHENTICATION="AZRUE").warnings
+    assert "'AZRUE', which is not 'AZURE'" in warning
+
+
+def test_authentication_misspelt_without_a_key_is_named_as_the_reason() -> None:
+    problem = problems(AUTHENTICATION="AZRUE", AZURE_OPENAI_KEY="")["AZURE_OPENAI_KEY"]
+    assert problem == "is missing; AUTHENTICATION is 'AZRUE', which is not 'AZURE', so an API key is needed"
+
+
+def test_the_key_has_a_second_name() -> None:
+    assert settings(AZURE_OPENAI_KEY="", AZURE_OPENAI_API_KEY=KEY).endpoints[0].key == KEY
+
+
+def test_several_endpoints_go_with_their_keys_in_order() -> None:
+    found = settings(AZURE_OPENAI_ENDPOINT="https://a.com/, https://b.com", AZURE_OPENAI_KEY="key-a, key-b")
+    assert found.endpoints == (Endpoint("https://a.com", "key-a"), Endpoint("https://b.com", "key-b"))
+
+
+@pytest.mark.parametrize("keys", ["key-a", "key-a,key-b,key-c"])
+def test_keys_that_do_not_match_the_endpoints_in_number(keys: str) -> None:
+    problem = problems(AZURE_OPENAI_ENDPOINT="https://a.com,https://b.com", AZURE_OPENAI_KEY=keys)["AZURE_OPENAI_KEY"]
+    assert "for 2 endpoints" in problem
+    assert "key-a" not in problem
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080"])
+def test_http_is_for_loopback(origin: str) -> None:
+    assert settings(AZURE_OPENAI_ENDPOINT=origin).endpoints[0].origin == origin
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "problem"),
+    [
+        (f"{ENDPOINT}/openai/deployments/chat/chat/completions?api-version=1", f"use {ENDPOINT}"),
+        (f"{ENDPOINT}/openai/v1/", f"use {ENDPOINT}"),
+        (f"{ENDPOINT}?a=b", f"use {ENDPOINT}"),
+        ("https://user:secret@name.openai.azure.com", f"use {ENDPOINT}"),
+        ("http://name.openai.azure.com", f"must begin with https://, as in {ENDPOINT}"),
+        ("http://127.0.0.1.example.com", "must begin with https://"),
+        ("name.openai.azure.com", "is not a URL"),
+        ("https://", "is not a URL"),
+        ("https://name:port", "is not a URL"),
+        ("https://[::1", "is not a URL"),
+        ("https://na me.com", "is not a URL"),
+        ("ftp://name.com", "is not a URL"),
+        (f"{ENDPOINT},", "empty entry"),
+        (REFERENCE, "Key Vault reference that did not resolve"),
+    ],
+)
+def test_a_bad_endpoint_is_named_with_what_to_use_instead(endpoint: str, problem: str) -> None:
+    found = problems(AZURE_OPENAI_ENDPOINT=endpoint)
+    assert list(found) == ["AZURE_OPENAI_ENDPOINT"]
+    assert problem in found["AZURE_OPENAI_ENDPOINT"]
+    assert "secret" not in found["AZURE_OPENAI_ENDPOINT"] or endpoint == REFERENCE
+
+
+@pytest.mark.parametrize("version", ["2024-10-21", "2025-01-01-preview", "v1"])
+def test_api_versions(version: str) -> None:
+    assert settings(AZURE_OPENAI_API_VERSION=version).api_version == version
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("AZURE_OPENAI_API_VERSION", "latest", "'latest' is not an API version"),
+        ("AZURE_OPENAI_API_VERSION", "v2", "is not an API version"),
+        ("AZURE_OPENAI_KEY", "two words", "characters that a key cannot have"),
+        ("AZURE_OPENAI_KEY", "clé", "characters that a key cannot have"),
+        ("AZURE_OPENAI_KEY", REFERENCE, "did not resolve"),
+        ("AZURE_OPENAI_KEY", f"a,{REFERENCE}", "did not resolve"),
+        ("AZURE_OPENAI_CHATGPT_DEPLOYMENT", "../../files", "is not a deployment's name"),
+        ("AZURE_OPENAI_CHATGPT_DEPLOYMENT", "..", "is not a deployment's name"),
+        ("AZURE_OPENAI_CHATGPT_DEPLOYMENT", "a" * 65, "is not a deployment's name"),
+        ("AZURE_OPENAI_DEPLOYMENTS", "a=b/c", "is not a deployment's name"),
+        ("AZURE_OPENAI_DEPLOYMENTS", "a=b,a=c", "'a' two meanings"),
+        ("AZURE_OPENAI_DEPLOYMENTS", "a,,b", "empty entry"),
+        ("AZURE_CLIENT_ID", REFERENCE, "did not resolve"),
+        ("CALLER_KEYS", REFERENCE, "did not resolve"),
+        ("CALLER_KEYS", f"web={REFERENCE}", "did not resolve"),
+        ("CALLER_KEYS", "web=short", "fewer than 16 characters for 'web'"),
+        ("CALLER_KEYS", "web", "fewer than 16 characters for 'web'"),
+        ("CALLER_KEYS", f"our web={KEY}", "must be a list of name=key"),
+        ("CALLER_KEYS", f"web={KEY},app={KEY}", "the same key twice"),
+        ("REQUEST_TIMEOUT_SECONDS", "soon", "must be a number greater than 0"),
+        ("REQUEST_TIMEOUT_SECONDS", "-1", "must be a number greater than 0"),
+        ("REQUEST_TIMEOUT_SECONDS", "0", "must be a number greater than 0"),
+        ("ATTEMPT_TIMEOUT_SECONDS", "nan", "must be a number greater than 0"),
+        ("STREAM_IDLE_SECONDS", "inf", "must be a number greater than 0"),
+        ("MAX_CONCURRENT_CALLS", "1.5", "must be a whole number greater than 0"),
+        ("MAX_CONCURRENT_CALLS", "0", "must be a whole number greater than 0"),
+        ("MAX_BODY_BYTES", "20 MB", "must be a whole number greater than 0"),
+        ("STREAM_USAGE", "yes", "must be true or false"),
+    ],
+)
+def test_a_bad_value_is_named(name: str, value: str, problem: str) -> None:
+    found = problems(**{name: value})
+    assert list(found) == [name]
+    assert problem in found[name]
+    assert KEY not in str(found)
+
+
+def test_numbers_and_switches() -> None:
+    found = settings(REQUEST_TIMEOUT_SECONDS="0.5", MAX_CONCURRENT_CALLS="7", STREAM_USAGE="True")
+    assert (found.request_timeout, found.max_concurrent_calls, found.stream_usage) == (0.5, 7, True)
+
+
+def test_deployments_answer_to_their_names_and_aliases() -> None:
+    found = settings(AZURE_OPENAI_DEPLOYMENTS="gpt-4o=prod-4o, embed-3")
+    assert found.deployments == {"chat": "chat", "gpt-4o": "prod-4o", "prod-4o": "prod-4o", "embed-3": "embed-3"}
+
+
+def test_an_alias_wins_over_a_deployment_of_the_same_name() -> None:
+    found = settings(AZURE_OPENAI_DEPLOYMENTS="blue=one,green=blue")
+    assert found.deployments == {"chat": "chat", "blue": "one", "one": "one", "green": "blue"}
+
+
+def test_caller_keys_have_names_which_may_repeat() -> None:
+    keys = settings(CALLER_KEYS=f"web={KEY}=1, web={KEY}=2").caller_keys
+    assert [(key.name, key.key) for key in keys] == [("web", f"{KEY}=1"), ("web", f"{KEY}=2")]
+
+
+@pytest.mark.parametrize(
+    ("host", "scope"),
+    [
+        ("name.openai.azure.com", "https://cognitiveservices.azure.com/.default"),
+        ("name.openai.azure.us", "https://cognitiveservices.azure.us/.default"),
+        ("name.openai.azure.cn", "https://cognitiveservices.azure.cn/.default"),
+        ("name.example.azure.us.com", "https://cognitiveservices.azure.com/.default"),
+    ],
+)
+def test_the_token_scope_follows_the_cloud(host: str, scope: str) -> None:
+    assert settings(AZURE_OPENAI_ENDPOINT=f"https://{host}").token_scope == scope
+
+
+def test_the_token_scope_can_be_set() -> None:
+    assert settings(AZURE_OPENAI_TOKEN_SCOPE="https://ai.azure.com/.default").token_scope == "https://ai.azure.com/.default"
+
+
+def test_endpoints_in_different_clouds_need_the_token_scope() -> None:
+    both = {"AZURE_OPENAI_ENDPOINT": "https://a.azure.com,https://b.azure.us", "AZURE_OPENAI_KEY": "a,b"}
+    assert "different clouds" in problems(**both)["AZURE_OPENAI_TOKEN_SCOPE"]
+
+
+def test_no_secret_is_in_a_repr() -> None:
+    assert KEY not in repr(settings(CALLER_KEYS=f"web={KEY}-web"))
+
+
+def test_the_environment_is_only_read() -> None:
+    environ = dict(VALID)
+    Settings.from_env(environ, Path("absent.env"))
+    assert environ == VALID
