@@ -17,6 +17,8 @@ class Entry:
     path: str
     query: dict[str, str]
     headers: list[tuple[str, str]]
+    caller: str
+    """Address and port the request came from: one for each connection."""
     body: str
     """In base64, so that every byte can be compared."""
     started: float = field(default_factory=time.monotonic)
@@ -40,7 +42,8 @@ class Journal:
     async def record(self, request: web.Request) -> Entry:
         body = base64.b64encode(await request.read()).decode()
         headers = [(name.lower(), value) for name, value in request.headers.items()]
-        entry = Entry(request.method, request.path, dict(request.query), headers, body)
+        host, port = request.transport.get_extra_info("peername")[:2] if request.transport else ("", 0)
+        entry = Entry(request.method, request.path, dict(request.query), headers, f"{host}:{port}", body)
         self.entries.append(entry)
         await self.announce()
         return entry

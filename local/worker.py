@@ -77,20 +77,21 @@ class Worker:
     def __init__(self, app_root: Path) -> None:
         self.app_root = app_root
         self.functions: tuple[Function, ...] = ()
+        self.server_log_level = logging.WARNING
         self.http_uri = ""
         """Where the runtime listens for the HTTP requests that belong to invocations."""
 
     async def start(self) -> None:
         """Loads the app. Raises `WorkerError` when it cannot be."""
         sys.path.insert(0, str(self.app_root))
+        # The runtime's HTTP server reports that it has started. Its loggers get their levels later: hence a filter.
+        logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno >= self.server_log_level)
         runtime.start_threadpool_executor()
         init = Message(capabilities={}, function_app_directory=str(self.app_root))
         response = await runtime.worker_init_request(request(worker_init_request=init))
         if response.result.status != StatusResult.Success:
             raise WorkerError(response.result.exception.message)
         self.http_uri = response.capabilities.get("HttpUri", "")
-        # The runtime's HTTP server reports its start by way of uvicorn's own handlers.
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         metadata = await runtime.functions_metadata_request(request())
         self.functions = tuple(
             Function(found.function_id, found.name, tuple(json.loads(raw) for raw in found.raw_bindings))
@@ -101,7 +102,7 @@ class Worker:
 
     def stop(self) -> None:
         """To be called before the loop ends, which cancels the runtime's HTTP server; that is no error to report."""
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        self.server_log_level = logging.CRITICAL
         runtime.stop_threadpool_executor()
 
     async def invoke(self, function: Function, invocation_id: str, data: Message, traceparent: str = "") -> str | None:

@@ -35,7 +35,14 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
-    with local_app(tmp_path_factory.mktemp("app"), AZURE_OPENAI_DEPLOYMENTS="gpt-4o=prod-4o") as app:
+    # The last three are what the SDK would send along; the tests of headers see that it does not.
+    settings = {
+        "AZURE_OPENAI_DEPLOYMENTS": "gpt-4o=prod-4o",
+        "OPENAI_ORG_ID": "from-the-environment",
+        "OPENAI_PROJECT_ID": "from-the-environment",
+        "OPENAI_CUSTOM_HEADERS": "X-Extra: 1\nAuthorization: Bearer from-the-environment\nAccept: from-the-environment",
+    }
+    with local_app(tmp_path_factory.mktemp("app"), **settings) as app:
         yield app
 
 

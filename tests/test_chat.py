@@ -310,6 +310,7 @@ def test_azure_sees_the_listed_headers_and_no_others(app: LocalApp) -> None:
     assert set(seen.headers) == ALLOWED | set(PASSED_ON)
     assert {name: seen.headers[name] for name in PASSED_ON} == PASSED_ON
     assert "callers-own" not in str(seen)
+    assert "from-the-environment" not in str(seen)
 
 
 def test_a_header_that_cannot_be_passed_on_is_dropped(app: LocalApp) -> None:

@@ -23,13 +23,13 @@ def dotenv(tmp_path: Path) -> Path:
     return tmp_path / "azureopenai.env"
 
 
-def settings(dotenv: Path = Path("absent.env"), **changes: str) -> Settings:
+def settings(dotenv: Path = Path("absent.env"), /, **changes: str) -> Settings:
     return Settings.from_env(VALID | changes, dotenv)
 
 
-def problems(dotenv: Path = Path("absent.env"), **changes: str) -> dict[str, str]:
+def problems(**changes: str) -> dict[str, str]:
     with pytest.raises(SettingsError) as caught:
-        settings(dotenv, **changes)
+        settings(**changes)
     return caught.value.problems
 
 
@@ -69,7 +69,9 @@ def test_the_file_is_not_interpolated(dotenv: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_named(dotenv: Path) -> None:
     dotenv.write_bytes(b"AZURE_OPENAI_KEY=\xff\n")
-    assert "UTF-8" in problems(dotenv)["azureopenai.env"]
+    with pytest.raises(SettingsError) as caught:
+        settings(dotenv)
+    assert "UTF-8" in caught.value.problems["azureopenai.env"]
 
 
 def test_all_that_is_missing_is_reported_at_once_by_name() -> None:

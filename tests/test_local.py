@@ -1,0 +1,164 @@
+"""`python -m local` as a user meets it: what it prints, where it takes settings from, and how it ends."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.running import PATIENCE, PROJECT, LocalApp, app_folder, local_app, start_local
+
+
+def test_it_prints_the_functions_as_func_start_does(app: LocalApp) -> None:
+    port = app.url.rpartition(":")[2]
+    assert f"\nFunctions:\n\n\tchat: [POST] http://localhost:{port}/api/chat\n\n" in app.output
+    assert "made up for the stand-ins (no AZURE_OPENAI_ENDPOINT is set)" in app.output
+    assert re.search(r"stand-in for Azure OpenAI at http://127\.0\.0\.1:\d+; no model is behind it", app.output)
+
+
+def test_it_logs_invocations_as_the_host_does(app: LocalApp) -> None:
+    app.chat({"prompt": "Hello"})
+    stamp = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\]"
+    assert re.search(stamp + r" Executing 'Functions\.chat' \(Reason='This function was programmatically called", app.output)
+    app.wait_for("Executed 'Functions.chat' (Succeeded, Id=")
+
+
+def test_ask_prints_a_streamed_reply(folder: Path) -> None:
+    process = start_local(app_folder(folder), "--port", "0", "--ask", "What's up?")
+    app = LocalApp(process)
+    try:
+        app.wait_for("data: [DONE]")
+        assert "$ curl -N http://localhost:" in app.output
+        assert app.output.count('data: {"delta":') > 5
+        said = "".join(json.loads(delta)["delta"] for delta in re.findall(r'data: (\{"delta":.*\})', app.output))
+        assert "“What's up?”" in said
+    finally:
+        assert app.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("busy", [False, True])
+def test_it_ends_at_once_with_all_its_parts(folder: Path, number: int, busy: bool) -> None:
+    app = LocalApp(start_local(app_folder(folder), "--port", "0", "--identity"))
+    addresses = [app.url, app.model.address, app.identity.address]
+    if busy:
+        app.model.script({"step": True})
+        caller = socket.create_connection(("127.0.0.1", int(app.url.rpartition(":")[2])))
+        caller.sendall(b'POST /api/chat HTTP/1.1\r\nhost: a\r\ncontent-length: 29\r\n\r\n{"prompt":"Hi","stream":true}')
+        app.model.journal(requests=1)
+    assert app.stop(number) == 0
+    assert "Stopped.\n" in app.output
+    assert "Traceback" not in app.output
+    for address in addresses:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+    if busy:
+        caller.close()
+
+
+def test_a_port_that_is_taken_is_one_clear_line(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start_local(app_folder(folder), "--port", str(port))
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert output == (
+        f"Port {port} is unavailable. Close the process using that port, or specify another port using --port.\n"
+    )
+
+
+def test_identity_and_no_simulator_exclude_each_other(folder: Path) -> None:
+    process = start_local(app_folder(folder), "--identity", "--no-simulator")
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert "not allowed with" in output
+
+
+def other_model(app: LocalApp) -> dict[str, str]:
+    """Settings that lead another app to the stand-in of `app`, as if it were in Azure."""
+    app.chat({"prompt": "Hello"})
+    (seen,) = app.model.journal()
+    app.model.clear()
+    return {
+        "AZURE_OPENAI_ENDPOINT": app.model.address,
+        "AZURE_OPENAI_KEY": seen.headers["api-key"],
+        "AZURE_OPENAI_API_VERSION": "2024-10-21",
+        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini",
+    }
+
+
+def test_with_settings_in_place_it_talks_to_that_endpoint(app: LocalApp, folder: Path) -> None:
+    with local_app(folder, **other_model(app)) as configured:
+        assert f"Model:     {app.model.address}" in configured.output
+        assert "stand-in" not in configured.output
+        assert configured.chat({"prompt": "Hello"}).status_code == 200
+        assert len(app.model.journal()) == 1
+
+
+def test_settings_come_from_local_settings_json(app: LocalApp, folder: Path) -> None:
+    values = {**other_model(app), "MAX_BODY_BYTES": "200", "REQUEST_TIMEOUT_SECONDS": None, "STREAM_USAGE": True}
+    app_folder(folder)
+    (folder / "local.settings.json").write_text(json.dumps({"IsEncrypted": False, "Values": values}))
+    configured = LocalApp(start_local(folder, "--port", "0", MAX_BODY_BYTES="100", AZURE_OPENAI_ENDPOINT=""))
+    try:
+        assert "Skipping 'MAX_BODY_BYTES' from local settings as it's already defined" in configured.output
+        assert "Skipping 'REQUEST_TIMEOUT_SECONDS' because value is null" in configured.output
+        assert "4 value(s) from local.settings.json" in configured.output
+        assert configured.chat({"prompt": "Hello"}).status_code == 200
+        assert configured.chat({"prompt": "a" * 150}).status_code == 413
+        assert len(app.model.journal()) == 1
+    finally:
+        assert configured.stop() == 0
+
+
+def test_settings_come_from_the_dotenv_file_too(app: LocalApp, folder: Path) -> None:
+    app_folder(folder)
+    content = "".join(f"{name}={value}\n" for name, value in other_model(app).items())
+    (folder / "azureopenai.env").write_text(content)
+    configured = LocalApp(start_local(folder, "--port", "0"))
+    try:
+        assert "Settings:  AZURE_OPENAI_KEY from azureopenai.env (used)" in configured.output
+        assert configured.chat({"prompt": "Hello"}).status_code == 200
+        assert len(app.model.journal()) == 1
+    finally:
+        assert configured.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("not JSON", "is ignored, because it is no valid JSON object"),
+        ('{"Values": {"STREAM_USAGE": "true"}}', "Failed to decrypt settings."),
+    ],
+)
+def test_local_settings_that_cannot_be_used_are_told_about(folder: Path, content: str, told: str) -> None:
+    app_folder(folder)
+    (folder / "local.settings.json").write_text(content)
+    app = LocalApp(start_local(folder, "--port", "0"))
+    try:
+        assert told in app.output
+    finally:
+        assert app.stop() == 0
+
+
+def test_an_unknown_route_or_method_is_an_empty_404(app: LocalApp) -> None:
+    for response in (app.http.get("/api/chat"), app.http.post("/api/chats"), app.http.post("/chat")):
+        assert (response.status_code, response.content) == (404, b"")
+
+
+def test_the_examples_hold_every_setting_and_work(folder: Path) -> None:
+    example = json.loads((PROJECT / "local.settings.json.example").read_text())
+    named = re.findall(r'"([A-Z][A-Z_]+)"', (PROJECT / "shared" / "settings.py").read_text())
+    known = {name for name in named if "_" in name or name == "AUTHENTICATION"} - {"AZURE_OPENAI_API_KEY"}
+    assert set(example["Values"]) - {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"} == known
+    env = {k: v for k, v in example["Values"].items() if k != "AzureWebJobsStorage"}
+    dotenv = (PROJECT / "azureopenai.env.example").read_text()
+    assert {line.partition("=")[0] for line in dotenv.splitlines() if not line.startswith("#")} <= set(env)
+    check = "import os; from shared.settings import Settings; Settings.from_env(os.environ)"
+    subprocess.run([sys.executable, "-c", check], cwd=app_folder(folder), env=env, check=True)
+    (folder / "azureopenai.env").write_text(dotenv)
+    subprocess.run([sys.executable, "-c", check], cwd=folder, env={}, check=True)

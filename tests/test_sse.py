@@ -1,0 +1,25 @@
+"""The event parser, on streams that are split anywhere."""
+
+import pytest
+
+from shared.sse import EventParser
+
+STREAM = 'data: {"a":1}\n\n: comment\n\ndata:two\r\ndata: lines ü\r\n\r\nevent: x\rdata: three\r\rdata: [DONE]\n\n'.encode()
+EVENTS = [b'{"a":1}', "two\nlines ü".encode(), b"three", b"[DONE]"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 1000])
+def test_events_are_found_wherever_the_stream_is_split(size: int) -> None:
+    parser = EventParser()
+    found = [data for i in range(0, len(STREAM), size) for data in parser.feed(STREAM[i : i + size])]
+    assert found == EVENTS
+
+
+def test_every_split_in_two_gives_the_same_events() -> None:
+    for i in range(len(STREAM)):
+        parser = EventParser()
+        assert parser.feed(STREAM[:i]) + parser.feed(STREAM[i:]) == EVENTS
+
+
+def test_an_event_without_its_end_is_not_given_out() -> None:
+    assert EventParser().feed(b"data: half\n") == []

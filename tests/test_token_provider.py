@@ -1,0 +1,127 @@
+"""TokenProvider with real azure-identity, its clock in the test's hand."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from local.identity_endpoint import IdentityEndpoint
+from local.serving import Servers
+from local.tokens import AUDIENCE, TokenMint
+from shared.errors import UpstreamAuthError
+from shared.token_provider import EXPIRY_MARGIN, REPLACEMENT_INTERVAL, TokenProvider, default_credential
+
+pytestmark = pytest.mark.anyio
+
+LIFETIME = 3600
+
+
+class Clock:
+    """Seconds since the epoch, as azure-identity sees them, and as many later as the test says."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def endpoint(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[IdentityEndpoint]:
+    endpoint = IdentityEndpoint(TokenMint())
+    async with Servers() as servers:
+        address = await servers.start(endpoint.application())
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{address}/msi/token")
+        monkeypatch.setenv("IDENTITY_HEADER", endpoint.header)
+        yield endpoint
+
+
+@pytest.fixture
+def provider(endpoint: IdentityEndpoint, clock: Clock) -> TokenProvider:
+    endpoint.journal.scripts += [{"lifetime": LIFETIME} for _ in range(9)]
+    return TokenProvider(default_credential(None), f"{AUDIENCE}/.default", clock)
+
+
+async def settled(provider: TokenProvider) -> None:
+    """Waits for the request under way, however it ends."""
+    if provider.request:
+        await asyncio.wait([provider.request])
+
+
+async def test_a_token_is_used_until_shortly_before_its_expiry(provider: TokenProvider, clock: Clock) -> None:
+    first = await provider()
+    assert await provider() == first
+    clock.ahead = LIFETIME - EXPIRY_MARGIN - 5
+    assert await provider() == first
+    assert provider.request is not None, "the renewal goes on in the background"
+    await settled(provider)
+
+
+async def test_an_expired_token_is_never_handed_out(
+    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpoint
+) -> None:
+    endpoint.journal.scripts.insert(0, {"lifetime": 20})
+    first = await provider()
+    clock.ahead = 20
+    assert await provider() != first
+
+
+async def test_a_refused_token_is_replaced_past_azure_identitys_cache(
+    provider: TokenProvider, endpoint: IdentityEndpoint
+) -> None:
+    refused = await provider()
+    assert await provider.replace(refused)
+    assert await provider() != refused
+    assert len(endpoint.journal.entries) == 2
+
+
+async def test_all_who_saw_a_token_refused_share_its_replacement(
+    provider: TokenProvider, endpoint: IdentityEndpoint
+) -> None:
+    refused = await provider()
+    assert all(await asyncio.gather(*(provider.replace(refused) for _ in range(100))))
+    assert await provider.replace(refused), "one who comes late finds the new token"
+    assert len(endpoint.journal.entries) == 2
+
+
+async def test_tokens_are_replaced_once_a_minute_at_most(
+    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpoint
+) -> None:
+    assert await provider.replace(await provider())
+    assert not await provider.replace(await provider())
+    assert len(endpoint.journal.entries) == 2
+    clock.ahead = REPLACEMENT_INTERVAL
+    assert await provider.replace(await provider())
+    assert len(endpoint.journal.entries) == 3
+
+
+async def test_a_caller_who_leaves_does_not_end_the_request_that_others_wait_for(
+    provider: TokenProvider, endpoint: IdentityEndpoint
+) -> None:
+    endpoint.journal.scripts.insert(0, {"hang": True})
+    leaving, staying = asyncio.create_task(provider()), asyncio.create_task(provider())
+    async with endpoint.journal.changed:
+        await endpoint.journal.changed.wait_for(lambda: endpoint.journal.entries)
+    leaving.cancel()
+    endpoint.journal.permits.release()
+    assert await staying
+    assert leaving.cancelled()
+    assert len(endpoint.journal.entries) == 1
+
+
+async def test_a_failure_is_told_to_all_who_wait_and_the_next_one_tries_anew(
+    provider: TokenProvider, endpoint: IdentityEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint.journal.scripts.insert(0, {"status": 400})
+    with caplog.at_level(logging.ERROR):
+        results = await asyncio.gather(*(provider() for _ in range(10)), return_exceptions=True)
+    assert all(isinstance(result, UpstreamAuthError) for result in results)
+    assert sum("No token for the app's identity" in record.getMessage() for record in caplog.records) == 1
+    assert await provider()
