@@ -13,23 +13,30 @@ import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
-from local import app_settings
+from local import cors
+from local.app_settings import LocalSettings, add_host_settings
 from local.host import Host
+from local.keys import Keys
 from local.serving import LOOPBACK, Servers
 from local.simulator import simulate
 from local.worker import Worker, WorkerError
 from shared.settings import Reader
 
 APP_ROOT = Path(__file__).parent.parent
+DEFAULT_PORT = 7071
 LOG_LEVELS = {"Trace": 5, "Debug": 10, "Information": 20, "Warning": 30, "Error": 40, "Critical": 50, "None": 60}
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("-p", "--port", type=int, default=7071, help="where to listen; 0 takes any free port (default 7071)")
+    parser.add_argument("-p", "--port", type=int, help=f"where to listen; 0 takes any free port (default {DEFAULT_PORT})")
+    parser.add_argument("--enable-auth", action="store_true", help="ask for function keys, as Azure does, and print them")
+    parser.add_argument("--cors", metavar="ORIGINS", help="origins that pages may call from, separated by commas; * is any")
+    parser.add_argument("--ask", metavar="PROMPT", help="after the start, send PROMPT to /api/chat and print the stream")
     model = parser.add_mutually_exclusive_group()
     model.add_argument(
         "--identity", action="store_true", help="AUTHENTICATION=AZURE, against stand-ins for Azure OpenAI and its tokens"
@@ -37,25 +44,28 @@ def arguments() -> argparse.Namespace:
     model.add_argument(
         "--no-simulator", action="store_true", help="never start a stand-in: unset settings then show as they would in Azure"
     )
-    parser.add_argument("--ask", metavar="PROMPT", help="after the start, send PROMPT to /api/chat and print the stream")
     return parser.parse_args()
 
 
 async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
     """Runs all parts until `stop` is set; returns the exit status."""
-    port = options.port or free_port()
+    local_settings = LocalSettings.read(APP_ROOT / "local.settings.json")
+    port = free_port() if options.port == 0 else options.port or local_settings.host.get("LocalHttpPort", DEFAULT_PORT)
     if not is_free(port):
         print(
             f"Port {port} is unavailable. Close the process using that port, or specify another port using --port.",
             file=sys.stderr,
         )
         return 1
+    print(f"azure-functions-runtime {version('azure-functions-runtime')} on Python {sys.version.split()[0]}\n")
+    if not os.environ.get("AZURE_FUNCTIONS_ENVIRONMENT"):
+        os.environ["AZURE_FUNCTIONS_ENVIRONMENT"] = "Development"
+    local_settings.add_to(os.environ)
+    add_host_settings(os.environ, APP_ROOT, port)
+    for message in local_settings.messages:
+        print(f"Settings:  {message}")
     host_json = json.loads((APP_ROOT / "host.json").read_text())
     log_as_the_host_does(host_json)
-    print(f"azure-functions-runtime {version('azure-functions-runtime')} on Python {sys.version.split()[0]}\n")
-    for line in app_settings.load(APP_ROOT / "local.settings.json", os.environ):
-        print(f"Settings:  {line}")
-    app_settings.add_host_settings(os.environ, APP_ROOT, port)
     async with Servers() as servers:
         for line in await upstream(options, servers):
             print(line)
@@ -65,8 +75,9 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
         except WorkerError as exc:
             print(f"The app could not be loaded. {exc}", file=sys.stderr)
             return 1
-        host = Host(worker, host_json.get("extensions", {}).get("http", {}).get("routePrefix", "api"))
-        await servers.start(host.application(), port)
+        prefix = host_json.get("extensions", {}).get("http", {}).get("routePrefix", "api")
+        host = Host(worker, prefix, os.environ, Keys(worker.functions) if options.enable_auth else None)
+        await servers.start(host.application(cors_of(options.cors, local_settings.host)), port)
         print_functions(host, port)
         if options.ask:
             await ask(f"http://localhost:{port}", host, options.ask, stop)
@@ -74,6 +85,11 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
         worker.stop()
     print("\nStopped.")
     return 0
+
+
+def cors_of(option: str | None, host: dict[str, Any]) -> cors.Allowed | None:
+    origins = option or host.get("CORS")
+    return cors.Allowed(tuple(origins.split(",")), bool(host.get("CORSCredentials"))) if origins else None
 
 
 async def upstream(options: argparse.Namespace, servers: Servers) -> list[str]:
@@ -91,13 +107,18 @@ async def upstream(options: argparse.Namespace, servers: Servers) -> list[str]:
 
 
 def print_functions(host: Host, port: int) -> None:
+    for name, why in host.in_error.items():
+        print(f"\nThe '{name}' function is in error: {why}")
     print("\nFunctions:\n")
     for route in host.routes:
         methods = f"[{','.join(route.methods)}]" if route.methods else ""
         print(f"\t{route.function.name}: {methods} http://localhost:{port}/{route.template}\n")
-    for function in host.worker.functions:
-        if not function.is_http:
-            print(f"\t{function.name}: {function.trigger['type']}\n")
+    for timer in host.timers.values():
+        print(f"\t{timer.function.name}: timerTrigger\n")
+    if host.keys:
+        print("Keys:\n")
+        for what, key in {"master": host.keys.master, "all functions": host.keys.host, **host.keys.of_function}.items():
+            print(f"\tx-functions-key: {key} ({what})\n")
     print("Ctrl-C stops.\n", flush=True)
 
 
@@ -105,8 +126,10 @@ async def ask(origin: str, host: Host, prompt: str, stop: asyncio.Event) -> None
     """Sends one chat through the function's endpoint and prints its stream, as `curl -N` does."""
     url = f"{origin}/{next(route.template for route in host.routes if route.function.name == 'chat')}"
     body = json.dumps({"prompt": prompt, "stream": True}, ensure_ascii=False)
-    print(f"$ curl -N {url} -d {shlex.quote(body)}", flush=True)
-    async with aiohttp.ClientSession() as session, session.post(url, data=body.encode()) as response:
+    headers = {"x-functions-key": host.keys.host} if host.keys else {}
+    key = f" -H {shlex.quote(f'x-functions-key: {host.keys.host}')}" if host.keys else ""
+    print(f"$ curl -N {url}{key} -d {shlex.quote(body)}", flush=True)
+    async with aiohttp.ClientSession() as session, session.post(url, data=body.encode(), headers=headers) as response:
         async for line in response.content:
             if stop.is_set():
                 return
@@ -114,18 +137,18 @@ async def ask(origin: str, host: Host, prompt: str, stop: asyncio.Event) -> None
     print(flush=True)
 
 
-def log_as_the_host_does(host_json: dict[str, object]) -> None:
+def log_as_the_host_does(host_json: dict[str, Any]) -> None:
     """Sends log records to the terminal: the app's from the level in host.json on, the runtime's own from Warning on."""
-    logging_json = host_json.get("logging")
-    levels = logging_json.get("logLevel", {}) if isinstance(logging_json, dict) else {}
-    level = os.environ.get("AzureFunctionsJobHost__logging__logLevel__default") or levels.get("default", "Information")
+    level = host_json.get("logging", {}).get("logLevel", {}).get("default", "Information")
+    level = os.environ.get("AzureFunctionsJobHost__logging__logLevel__default") or level
     handler = logging.StreamHandler(sys.stdout)
     handler.setLevel(LOG_LEVELS[level])
     formatter = logging.Formatter("[%(asctime)s.%(msecs)03dZ] %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("azure.functions"))
-    logging.basicConfig(level=logging.DEBUG, handlers=[handler])
+    debug = os.environ.get("PYTHON_ENABLE_DEBUG_LOGGING") == "1"
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
 
 
 def is_free(port: int) -> bool:

@@ -4,9 +4,11 @@ import asyncio
 import json
 import re
 import secrets
+import socket
+import struct
 import time
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NoReturn
 
 from aiohttp import web
 
@@ -21,10 +23,16 @@ PIECE = re.compile(r"\s*\S+(?:\s+\S+)?")
 class AzureOpenAI:
     """Answers on the routes of the dated API versions and of v1, to `keys` or else to the tokens of `mint`.
 
-    A script (see `Journal`) can hold: `status`, `headers` and `body` of the answer; `reply`, the text instead of
-    the usual one; `delay`, seconds before the headers; `hang`, true: no headers before `/control/next`; `pace`,
-    seconds between the pieces of a stream; `step`, true: each piece waits for `/control/next`; `cut`, the number of
-    pieces after which the connection breaks; `times`, how many requests the script is for.
+    A script (see `Journal`) can hold:
+    `status`, `headers`, `body`: an answer instead of the usual one (without a body, Azure's for that status);
+    `reply`: the text of the completion;
+    `delay`: seconds before the headers;
+    `hang`: true, no headers before `/control/next`;
+    `reset`: true, the connection breaks before the headers;
+    `pace`: seconds before each piece of a stream;
+    `step`: true, each piece waits for `/control/next`;
+    `cut`: the number of pieces after which the connection breaks;
+    `times`: how many requests the script is for.
     """
 
     def __init__(
@@ -59,6 +67,8 @@ class AzureOpenAI:
         await asyncio.sleep(script.get("delay", 0))
         if script.get("hang"):
             await self.journal.permits.acquire()
+        if script.get("reset"):
+            reset(request)
         if "status" in script:
             body = script.get("body", shapes.ERRORS.get(script["status"], shapes.error(str(script["status"]), "Scripted.")))
             return refusal(script["status"], body, script.get("headers", {}))
@@ -121,9 +131,7 @@ class AzureOpenAI:
         for chunk in chunks:
             if is_piece(chunk):
                 if entry.pieces == script.get("cut"):
-                    assert request.transport is not None
-                    request.transport.abort()
-                    return response
+                    reset(request)
                 if script.get("step"):
                     await self.journal.permits.acquire()
                 await asyncio.sleep(script.get("pace", self.pace))
@@ -131,6 +139,15 @@ class AzureOpenAI:
             entry.pieces += is_piece(chunk)
         await response.write(b"data: [DONE]\n\n")
         return response
+
+
+def reset(request: web.Request) -> NoReturn:
+    """Breaks the connection off."""
+    assert request.transport is not None
+    # Without lingering, closing sends a reset and not an orderly end.
+    request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    request.transport.abort()
+    raise ConnectionResetError
 
 
 def is_piece(chunk: shapes.Json) -> bool:

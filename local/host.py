@@ -1,116 +1,126 @@
-"""The host's part: takes HTTP requests, invokes functions, and forwards the requests to the runtime."""
+"""The host's part: takes HTTP requests, decides whose they are, and invokes functions."""
 
 import asyncio
 import logging
-import time
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
-import aiohttp
 from aiohttp import web
+from aiohttp.http import SERVER_SOFTWARE
 
+from local import cors, invocations
+from local.admin import Admin
+from local.forwarding import Forwarder, NotForwarded, StreamBroken
+from local.keys import ADMIN, Keys
 from local.routes import Route, routes_of
-from local.worker import Worker, http_data
+from local.timers import Timer
+from local.worker import FunctionFailed, Worker, http_data
 
 logger = logging.getLogger(__name__)
 
-INVOCATION_ID = "x-ms-invocation-id"
-# What the host's proxy (YARP) drops in both directions, beside what concerns one connection alone.
-HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "alt-svc", "proxy-connection"}
-CONNECT_TRIES = 10
-CONNECT_PAUSE = 0.05
+HOMEPAGE = "<!doctype html><title>Functions</title><p>Your Functions app is up and running, on your own machine."
+# What the real host's answers say; those of functions come with the runtime's own.
+SERVER = "Kestrel"
 
 
 class Host:
-    """Serves the functions of `worker` below `/{prefix}/`."""
+    """Serves the functions of `worker` below `/{prefix}/`, and fires their timers.
 
-    def __init__(self, worker: Worker, prefix: str) -> None:
+    Without `keys`, none is asked for, as under `func start`. `environ` is where the host's own settings are.
+    """
+
+    def __init__(self, worker: Worker, prefix: str, environ: Mapping[str, str], keys: Keys | None = None) -> None:
         self.worker = worker
-        self.routes: list[Route] = routes_of(worker.functions, prefix)
-        self.session: aiohttp.ClientSession | None = None
+        self.environ = environ
+        self.keys = keys
+        self.routes, self.in_error = routes_of(worker.functions, prefix)
+        self.timers: dict[str, Timer] = {}
+        for function in worker.functions:
+            if function.trigger["type"] == "timerTrigger":
+                try:
+                    self.timers[function.name] = Timer(worker, function, environ)
+                except ValueError as exc:
+                    self.in_error[function.name] = str(exc)
+        self.admin = Admin(self.timers, {route.function.name for route in self.routes}, keys)
 
-    def application(self) -> web.Application:
+    def application(self, allowed: cors.Allowed | None = None) -> web.Application:
         application = web.Application()
+        if allowed:
+            cors.add(application, allowed)
+        self.admin.add_routes(application)
+        application.router.add_route("*", "/", self.homepage)
         application.router.add_route("*", "/{path:.*}", self.answer)
-        application.cleanup_ctx.append(self.client_session)
+        application.on_response_prepare.append(name_server)
+        application.cleanup_ctx.append(self.forwarding)
+        application.cleanup_ctx.append(self.ticking)
         return application
 
-    async def client_session(self, application: web.Application) -> AsyncIterator[None]:
-        self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_read=240),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
-        )
-        async with self.session:
+    async def forwarding(self, _: web.Application) -> AsyncIterator[None]:
+        async with Forwarder(self.worker.http_uri) as self.forwarder:
             yield
+
+    async def ticking(self, _: web.Application) -> AsyncIterator[None]:
+        ticking = [
+            asyncio.create_task(timer.run()) for timer in self.timers.values() if not self.is_disabled(timer.function.name)
+        ]
+        yield
+        for task in ticking:
+            task.cancel()
+        await asyncio.gather(*ticking, return_exceptions=True)
+
+    async def homepage(self, _: web.Request) -> web.Response:
+        if self.environ.get("AzureWebJobsDisableHomepage", "").lower() == "true":
+            return web.Response(status=204)
+        return web.Response(text=HOMEPAGE, content_type="text/html")
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         for route in self.routes:
             parameters = route.match(request.method, request.rel_url.raw_path)
-            if parameters is not None:
-                return await self.invoke(route, parameters, request)
-        return web.Response(status=404)
+            if parameters is None:
+                continue
+            if self.is_disabled(route.function.name) and not (self.keys and self.keys.level(request) == ADMIN):
+                break
+            if self.keys and not self.keys.open(request, route.function):
+                return empty(401)
+            return await self.invoke(route, parameters, request)
+        return empty(404)
+
+    def is_disabled(self, name: str) -> bool:
+        return self.environ.get(f"AzureWebJobs.{name}.Disabled", "").lower() in ("true", "1")
 
     async def invoke(self, route: Route, parameters: dict[str, str], request: web.Request) -> web.StreamResponse:
         """One invocation, which lasts until the answer has been forwarded to its end."""
-        name, invocation_id, started = route.function.name, str(uuid.uuid4()), time.monotonic()
-        logger.info(
-            "Executing 'Functions.%s' (Reason='This function was programmatically called via the host APIs.', Id=%s)",
-            name,
-            invocation_id,
-        )
-        traceparent = request.headers.get("traceparent", "")
-        data = http_data(parameters)
-        invocation = asyncio.create_task(self.worker.invoke(route.function, invocation_id, data, traceparent))
-        outcome = "Failed"
+        trace = invocations.traceparent(request.headers.get("traceparent", ""))
+        response = empty(500)
         try:
-            response = await self.forward(request, invocation_id)
-            failure = await invocation
-            outcome = "Failed" if failure else "Succeeded"
-            if failure:
-                logger.error("%s", failure)
-            return response
-        finally:
-            duration = int((time.monotonic() - started) * 1000)
-            logger.info("Executed 'Functions.%s' (%s, Id=%s, Duration=%dms)", name, outcome, invocation_id, duration)
-
-    async def forward(self, request: web.Request, invocation_id: str) -> web.StreamResponse:
-        """Sends the request on to the runtime, and its answer back piece by piece."""
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP | {"host"}}
-        headers |= {
-            INVOCATION_ID: invocation_id,
-            "X-Forwarded-For": request.remote or "",
-            "X-Forwarded-Host": request.host,
-            "X-Forwarded-Proto": request.scheme,
-        }
-        async with await self.connect(request, headers) as answer:
-            response = web.StreamResponse(status=answer.status, reason=answer.reason)
-            for name, value in answer.headers.items():
-                if name.lower() not in HOP_BY_HOP:
-                    response.headers.add(name, value)
-            await response.prepare(request)
-            try:
-                async for chunk in answer.content.iter_any():
-                    await response.write(chunk)
-                await response.write_eof()
-            except aiohttp.ClientError:
-                # The stream broke: the caller must not take what has come for all there is.
-                if request.transport:
-                    request.transport.abort()
+            with invocations.invocation(route.function.name, invocations.CALLED) as invocation_id:
+                running = asyncio.create_task(
+                    self.worker.invoke(route.function, invocation_id, http_data(parameters), trace)
+                )
+                try:
+                    response = await self.forwarder.forward(request, invocation_id)
+                except NotForwarded:
+                    # The runtime waits for a request that will not come.
+                    running.cancel()
+                    raise
+                await running
+        except FunctionFailed as exc:
+            logger.error("%s", exc)
+            request.protocol.force_close()
+        except (NotForwarded, StreamBroken) as exc:
+            logger.error("%s", exc)
+            response = empty(exc.status) if isinstance(exc, NotForwarded) else response
+        except asyncio.CancelledError:
+            logger.error("Failed to proxy request with ForwarderError: RequestCanceled")
+            raise
         return response
 
-    async def connect(self, request: web.Request, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        assert self.session is not None
-        url = self.worker.http_uri + request.raw_path
-        body = request.content if request.body_exists else None
-        for tries_left in reversed(range(CONNECT_TRIES)):
-            try:
-                return await self.session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
-            except aiohttp.ClientConnectorError:
-                # Right after the start, the runtime may not listen yet.
-                if not tries_left:
-                    raise
-                await asyncio.sleep(CONNECT_PAUSE)
-        raise AssertionError("unreachable")
+
+def empty(status: int) -> web.StreamResponse:
+    """An answer of the host's own."""
+    return web.Response(status=status, headers={"Content-Length": "0"})
+
+
+async def name_server(_: web.Request, response: web.StreamResponse) -> None:
+    """Puts the real host's name where aiohttp puts its own."""
+    if response.headers.get("Server") == SERVER_SOFTWARE:
+        response.headers["Server"] = SERVER

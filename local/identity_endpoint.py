@@ -21,8 +21,12 @@ SYSTEM_ASSIGNED = "system-assigned"
 class IdentityEndpoint:
     """Hands out tokens of `mint` for the system-assigned identity and for the user-assigned `client_ids`.
 
-    A script (see `Journal`) can hold: `status`, the answer's instead of a token; `lifetime`, the token's in
-    seconds; `hang`, true: answers only when its caller leaves or `/control/next` is called.
+    A script (see `Journal`) can hold:
+    `status`: a refusal instead of a token (400 is what an app without an identity gets);
+    `lifetime`: the token's, in seconds;
+    `delay`: seconds before the answer;
+    `hang`: true, no answer before `/control/next`;
+    `times`: how many requests the script is for.
     """
 
     def __init__(self, mint: TokenMint, client_ids: Collection[str] = ()) -> None:
@@ -40,6 +44,7 @@ class IdentityEndpoint:
         entry = await self.journal.record(request)
         script = self.journal.next_script()
         try:
+            await asyncio.sleep(script.get("delay", 0))
             if script.get("hang"):
                 await self.journal.permits.acquire()
             response = self.answer(request, script)

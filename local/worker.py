@@ -50,6 +50,10 @@ PROTOS = SimpleNamespace(
 )
 
 
+class FunctionFailed(Exception):
+    """A function has raised; the text is the runtime's report."""
+
+
 class WorkerError(Exception):
     """The app could not be loaded; the text is the runtime's report."""
 
@@ -105,8 +109,8 @@ class Worker:
         self.server_log_level = logging.CRITICAL
         runtime.stop_threadpool_executor()
 
-    async def invoke(self, function: Function, invocation_id: str, data: Message, traceparent: str = "") -> str | None:
-        """Runs `function` with `data` for its trigger; returns the report of its failure, None when it succeeded."""
+    async def invoke(self, function: Function, invocation_id: str, data: Message, traceparent: str = "") -> None:
+        """Runs `function` with `data` for its trigger. Raises `FunctionFailed`."""
         invocation = Message(
             invocation_id=invocation_id,
             function_id=function.id,
@@ -116,9 +120,11 @@ class Worker:
             retry_context=Message(retry_count=0, max_retry_count=0, exception=None),
         )
         response = await runtime.invocation_request(request(invocation_request=invocation))
-        if response.result.status == StatusResult.Success:
-            return None
-        return str(response.result.exception.message)
+        if response.result.status != StatusResult.Success:
+            raise FunctionFailed(
+                f"Exception while executing function: Functions.{function.name}. Result: Failure\n"
+                f"Exception: {response.result.exception.message}"
+            )
 
 
 def request(**message: Message) -> SimpleNamespace:

@@ -1,14 +1,16 @@
 """Runs the app as a user would, in a process of its own, and controls the stand-ins it talks to."""
 
 import base64
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +79,8 @@ class StandIn:
         self.http.delete("/control/journal").raise_for_status()
 
 
-class LocalApp:
-    """A running `python -m local`."""
+class Running:
+    """A running `python -m local`: what it prints, and a client for its address."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -87,13 +89,12 @@ class LocalApp:
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
         self.wait_for("Ctrl-C stops.")
-        url = re.search(r"chat: \[POST\] (http://localhost:\d+)/api/chat", self.output)
+        url = re.search(r"http://localhost:(\d+)/", self.output)
         assert url, self.output
+        self.port = int(url[1])
         # Not localhost: resolving it may try another address first.
-        self.url = url[1].replace("localhost", "127.0.0.1")
+        self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx2.Client(base_url=self.url, timeout=PATIENCE)
-        self.model = self.stand_in("Azure OpenAI")
-        self.identity = self.stand_in("the managed identity's endpoint")
 
     def read(self) -> None:
         assert self.process.stdout
@@ -116,6 +117,31 @@ class LocalApp:
         assert found, f"{text!r} was not printed in time:\n{self.output}"
         assert text in self.output, self.output
 
+    def connection(self) -> socket.socket:
+        """A plain connection to it, for what an HTTP client would not send."""
+        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Ends the process as Ctrl-C does; returns its exit status."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(PATIENCE)
+        finally:
+            self.process.kill()
+            self.reader.join()
+            assert self.process.stdout
+            self.process.stdout.close()
+            self.http.close()
+
+
+class LocalApp(Running):
+    """This project's app."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        super().__init__(process)
+        self.model = self.stand_in("Azure OpenAI")
+        self.identity = self.stand_in("the managed identity's endpoint")
+
     def stand_in(self, name: str) -> StandIn:
         address = re.search(rf"stand-in for {name} at (http://[\d.:]+)", self.output)
         return StandIn(address[1] if address else "http://127.0.0.1:9")
@@ -134,17 +160,26 @@ class LocalApp:
             yield (line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: "))
 
     def stop(self, number: int = signal.SIGINT) -> int:
-        """Ends the process as Ctrl-C does; returns its exit status."""
-        self.process.send_signal(number)
         try:
-            return self.process.wait(PATIENCE)
+            return super().stop(number)
         finally:
-            self.process.kill()
-            self.reader.join()
-            assert self.process.stdout
-            self.process.stdout.close()
-            for client in (self.http, self.model.http, self.identity.http):
-                client.close()
+            self.model.http.close()
+            self.identity.http.close()
+
+
+class HostApp(Running):
+    """The functions of host_app.py, in place of this project's app."""
+
+    folder: Path
+
+    def key(self, what: str) -> str:
+        """One of the keys that --enable-auth prints."""
+        found = re.search(rf"x-functions-key: (\S+) \({re.escape(what)}\)", self.output)
+        assert found, self.output
+        return found[1]
+
+    def get(self, path: str, key: str) -> httpx2.Response:
+        return self.http.get(path, headers={"x-functions-key": key})
 
 
 def app_folder(folder: Path) -> Path:
@@ -180,3 +215,30 @@ def local_app(folder: Path, *options: str, **environ: str) -> Iterator[LocalApp]
     finally:
         status = app.stop()
         assert status == 0, app.output
+
+
+@contextmanager
+def host_app(
+    folder: Path,
+    *options: str,
+    port: int | None = 0,
+    prefix: str | None = None,
+    local_settings: Json | None = None,
+    environ: Mapping[str, str],
+) -> Iterator[HostApp]:
+    """The local host with the functions of host_app.py; on a free port unless `port` is None."""
+    app_folder(folder)
+    shutil.copy(PROJECT / "tests" / "host_app.py", folder / "function_app.py")
+    if prefix is not None:
+        host_json = json.loads((folder / "host.json").read_text())
+        host_json["extensions"]["http"]["routePrefix"] = prefix
+        (folder / "host.json").write_text(json.dumps(host_json))
+    if local_settings:
+        (folder / "local.settings.json").write_text(json.dumps(local_settings))
+    port_option = [] if port is None else ["--port", str(port)]
+    host = HostApp(start_local(folder, "--no-simulator", *port_option, *options, **environ))
+    host.folder = folder
+    try:
+        yield host
+    finally:
+        assert host.stop() == 0, host.output
