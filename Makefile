@@ -8,7 +8,7 @@ RUN := .venv/bin/python
 .PHONY: start test lint format clean
 
 start: $(READY)
-	@$(RUN) -m local --ask "Hello! What are you?"
+	@$(RUN) -m local --ask "Hello! What are you?" $(ARGS)
 
 test: $(READY)
 	@$(RUN) -m pytest
@@ -28,7 +28,9 @@ clean:
 
 $(READY): requirements.txt requirements-dev.txt
 ifeq ($(PYTHON),)
-	@echo "No Python 3.13 or newer was found. Install one (https://www.python.org/downloads/) and try again." >&2; exit 1
+	@echo "No Python 3.13 or newer was found (tried: $(PYTHONS))." >&2
+	@echo "Install one, from https://www.python.org/downloads/ or with 'pyenv install 3.13', and try again." >&2
+	@exit 1
 endif
 	@echo "Setting up .venv with $(PYTHON) ..."
 	@$(PYTHON) -m venv .venv

@@ -24,7 +24,8 @@ from local.keys import Keys
 from local.serving import LOOPBACK, Servers
 from local.simulator import simulate
 from local.worker import Worker, WorkerError
-from shared.settings import Reader
+from shared.errors import SettingsError
+from shared.settings import Reader, Settings
 
 APP_ROOT = Path(__file__).parent.parent
 DEFAULT_PORT = 7071
@@ -33,7 +34,9 @@ LOG_LEVELS = {"Trace": 5, "Debug": 10, "Information": 20, "Warning": 30, "Error"
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument("-p", "--port", type=int, help=f"where to listen; 0 takes any free port (default {DEFAULT_PORT})")
+    parser.add_argument(
+        "-p", "--port", type=port_number, help=f"where to listen; 0 takes any free port (default {DEFAULT_PORT})"
+    )
     parser.add_argument("--enable-auth", action="store_true", help="ask for function keys, as Azure does, and print them")
     parser.add_argument("--cors", metavar="ORIGINS", help="origins that pages may call from, separated by commas; * is any")
     parser.add_argument("--ask", metavar="PROMPT", help="after the start, send PROMPT to /api/chat and print the stream")
@@ -45,6 +48,12 @@ def arguments() -> argparse.Namespace:
         "--no-simulator", action="store_true", help="never start a stand-in: unset settings then show as they would in Azure"
     )
     return parser.parse_args()
+
+
+def port_number(text: str) -> int:
+    if not 0 <= int(text) <= 65535:
+        raise ValueError
+    return int(text)
 
 
 async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
@@ -79,9 +88,10 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
         host = Host(worker, prefix, os.environ, Keys(worker.functions) if options.enable_auth else None)
         await servers.start(host.application(cors_of(options.cors, local_settings.host)), port)
         print_functions(host, port)
-        if options.ask:
-            await ask(f"http://localhost:{port}", host, options.ask, stop)
+        asking = asyncio.create_task(ask(f"http://localhost:{port}", host, options.ask)) if options.ask else None
         await stop.wait()
+        if asking:
+            asking.cancel()
         worker.stop()
     print("\nStopped.")
     return 0
@@ -93,17 +103,22 @@ def cors_of(option: str | None, host: dict[str, Any]) -> cors.Allowed | None:
 
 
 async def upstream(options: argparse.Namespace, servers: Servers) -> list[str]:
-    """Starts stand-ins where they are wanted; returns what to tell about where the answers will come from."""
+    """Starts stand-ins where they are wanted; returns what to tell about the settings and where answers come from."""
     settings = Reader(os.environ)
-    for name in settings.file:
-        source = "skipped, the environment has it" if os.environ.get(name) else "used"
-        print(f"Settings:  {name} from {settings.dotenv.name} ({source})")
     endpoint = settings.text("AZURE_OPENAI_ENDPOINT")
+    lines = [f"Model:     {endpoint or 'none: AZURE_OPENAI_ENDPOINT is not set'}"]
     if options.identity or not (endpoint or options.no_simulator):
         reason = "--identity" if options.identity else "no AZURE_OPENAI_ENDPOINT is set"
-        print(f"Settings:  made up for the stand-ins ({reason})")
-        return await simulate(os.environ, settings, servers, identity=options.identity)
-    return [f"Model:     {endpoint or 'none: AZURE_OPENAI_ENDPOINT is not set'}"]
+        lines = [f"Settings:  made up for the stand-ins ({reason})"]
+        lines += await simulate(os.environ, settings, servers, identity=options.identity)
+    used = [name for name in settings.file if not os.environ.get(name)]
+    if used:
+        lines.insert(0, f"Settings:  {', '.join(used)} from {settings.dotenv.name}")
+    try:
+        lines += [f"Warning:   {warning}" for warning in Settings.from_env(os.environ).warnings]
+    except SettingsError as exc:
+        lines += [f"Error:     {name} {problem}" for name, problem in exc.problems.items()]
+    return lines
 
 
 def print_functions(host: Host, port: int) -> None:
@@ -122,7 +137,7 @@ def print_functions(host: Host, port: int) -> None:
     print("Ctrl-C stops.\n", flush=True)
 
 
-async def ask(origin: str, host: Host, prompt: str, stop: asyncio.Event) -> None:
+async def ask(origin: str, host: Host, prompt: str) -> None:
     """Sends one chat through the function's endpoint and prints its stream, as `curl -N` does."""
     url = f"{origin}/{next(route.template for route in host.routes if route.function.name == 'chat')}"
     body = json.dumps({"prompt": prompt, "stream": True}, ensure_ascii=False)
@@ -131,8 +146,6 @@ async def ask(origin: str, host: Host, prompt: str, stop: asyncio.Event) -> None
     print(f"$ curl -N {url}{key} -d {shlex.quote(body)}", flush=True)
     async with aiohttp.ClientSession() as session, session.post(url, data=body.encode(), headers=headers) as response:
         async for line in response.content:
-            if stop.is_set():
-                return
             print(line.decode(), end="", flush=True)
     print(flush=True)
 

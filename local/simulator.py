@@ -8,10 +8,9 @@ from local.identity_endpoint import IdentityEndpoint
 from local.serving import Servers
 from local.tokens import TokenMint
 from shared.errors import SettingsError
-from shared.settings import Reader, Settings
+from shared.settings import KEY_NAMES, Reader, Settings
 
 DEFAULTS = {"AZURE_OPENAI_API_VERSION": "2024-10-21", "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini"}
-KEY_SETTINGS = ("AZURE_OPENAI_KEY", "AZURE_OPENAI_API_KEY")
 # Seconds between the pieces of a stream: about the pace of a model.
 HUMAN_PACE = 0.06
 
@@ -21,7 +20,7 @@ async def simulate(environ: MutableMapping[str, str], settings: Reader, servers:
 
     With `identity`, the app gets tokens from a stand-in for the identity endpoint, and no key is anywhere.
     """
-    for name in KEY_SETTINGS:
+    for name in KEY_NAMES:
         environ.pop(name, None)
     for name, value in DEFAULTS.items():
         if not settings.text(name):

@@ -76,12 +76,14 @@ def parse(body: bytes, request: Request, settings: Settings) -> InferenceCall:
 
 def messages(fields: Fields) -> msgspec.Raw:
     """The messages as given, or the one that stands for the prompt."""
-    if ("prompt" in fields) == ("messages" in fields):
-        raise BadRequest("Give either 'prompt', a string, or 'messages', a list of messages: one of them, not both.")
+    if "prompt" in fields and "messages" in fields:
+        raise BadRequest("Give 'prompt' or 'messages', not both.")
     if "messages" in fields:
         if not parse_field(fields, "messages", list[Fields], "a list of messages, each a JSON object"):
             raise BadRequest("'messages' must hold at least one message.", param="messages")
         return fields["messages"]
+    if "prompt" not in fields:
+        raise BadRequest("Give 'prompt', a string, or 'messages', a list of messages.")
     prompt = parse_field(fields, "prompt", str, "a string")
     if not prompt:
         raise BadRequest("'prompt' must be a string that is not empty.", param="prompt")

@@ -105,7 +105,7 @@ class UpstreamAuthError(GatewayError):
     code = "upstream_auth"
 
     def __init__(self) -> None:
-        super().__init__("The model's service did not accept this app's credentials. Its operator can see why in the log.")
+        super().__init__("This app could not sign in to the model's service. Its operator can see why in the log.")
 
 
 class DeploymentNotFound(GatewayError):

@@ -141,7 +141,7 @@ class Failover:
         except APIStatusError as exc:
             raise self.refusal(exc.response, call) from None
         except APIConnectionError as exc:
-            logger.warning("No answer from the endpoint: %s", type(exc.__cause__ or exc).__name__)
+            logger.warning("No answer from Azure OpenAI: %s", exc.__cause__ or exc)
             raise UpstreamUnreachable from None
 
     async def has_fresh_token(self, refused: httpx2.Response) -> bool:

@@ -11,6 +11,8 @@ def quiet() -> None:
     """Sets the levels of libraries' loggers; to be called once, when the app loads."""
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its warnings say what the token provider's errors say as well.
+    logging.getLogger("azure.identity").setLevel(logging.ERROR)
     # Function keys can come in the query string (`?code=`), and uvicorn writes it out. A filter, since the runtime
     # sets that logger's level and handlers after the app has loaded.
     logging.getLogger("uvicorn.access").addFilter(lambda _: False)

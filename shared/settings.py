@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,7 +16,8 @@ from shared.errors import SettingsError
 DOTENV_FILE = Path(__file__).parent.parent / "azureopenai.env"
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-API_VERSION = re.compile(r"v1|\d{4}-\d{2}-\d{2}(-preview)?")
+API_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?")
+KEY_NAMES = ("AZURE_OPENAI_KEY", "AZURE_OPENAI_API_KEY")
 # What App Service leaves in place of a Key Vault reference that it could not resolve.
 UNRESOLVED_REFERENCE = "@Microsoft.KeyVault("
 # https://learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure and the same for China.
@@ -90,7 +92,7 @@ class Settings:
             max_concurrent_calls=reader.count("MAX_CONCURRENT_CALLS", 1000),
             max_body_bytes=reader.count("MAX_BODY_BYTES", 20 * 1024 * 1024),
             stream_usage=reader.parsed("STREAM_USAGE", boolean, "false") or False,
-            warnings=tuple(reader.warnings),
+            warnings=(*reader.warnings, *reader.unknown()),
         )
         if reader.problems:
             raise SettingsError(reader.problems)
@@ -105,6 +107,7 @@ class Reader:
         self.dotenv = dotenv
         self.problems: dict[str, str] = {}
         self.warnings: list[str] = []
+        self.asked: set[str] = set()
         self.file: Mapping[str, str | None] = {}
         if dotenv.exists():
             try:
@@ -113,8 +116,15 @@ class Reader:
             except (OSError, UnicodeDecodeError) as exc:
                 self.problems[dotenv.name] = f"cannot be read as a UTF-8 text file ({type(exc).__name__})"
 
+    def unknown(self) -> list[str]:
+        """Warnings about names in the file that nobody has asked for, such as misspelt ones."""
+        return [
+            f"{self.dotenv.name} has {name}, which is no setting of this app" for name in self.file if name not in self.asked
+        ]
+
     def text(self, name: str, default: str = "") -> str:
         """The setting's value without surrounding blanks; missing, empty and invalid ones give `default`."""
+        self.asked.add(name)
         value = (self.environ.get(name) or self.file.get(name) or "").strip()
         if value.startswith(UNRESOLVED_REFERENCE):
             self.problems[name] = (
@@ -156,15 +166,14 @@ class Reader:
 
 def endpoints(reader: Reader, origins: list[str], use_identity: bool) -> tuple[Endpoint, ...]:
     """The endpoints with their keys; none has a key when the identity is used."""
+    reader.asked.update(KEY_NAMES)
     if use_identity:
         return tuple(Endpoint(origin, None) for origin in origins)
     authentication = reader.text("AUTHENTICATION")
     not_azure = f"AUTHENTICATION is {authentication[:20]!r}, which is not 'AZURE'"
     if authentication.upper() not in ("", "KEY"):
         reader.warnings.append(f"{not_azure}: an API key is used")
-    name = "AZURE_OPENAI_KEY"
-    if not reader.text(name) and reader.text("AZURE_OPENAI_API_KEY"):
-        name = "AZURE_OPENAI_API_KEY"
+    name = next((name for name in KEY_NAMES if reader.text(name)), KEY_NAMES[0])
     keys = reader.items(name, header_safe)
     if not keys:
         if authentication.upper() not in ("", "KEY"):
@@ -226,9 +235,14 @@ def is_loopback(url: SplitResult) -> bool:
 
 
 def api_version(text: str) -> str:
-    if not API_VERSION.fullmatch(text):
+    dated = API_VERSION.fullmatch(text)
+    try:
+        valid = bool(dated and date.fromisoformat(dated[1])) or text.lower() == "v1"
+    except ValueError:
+        valid = False
+    if not valid:
         raise ValueError(f"{text[:20]!r} is not an API version; use a dated one such as 2024-10-21, or v1")
-    return text
+    return text.lower()
 
 
 def deployment_name(text: str) -> str:

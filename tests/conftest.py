@@ -1,13 +1,16 @@
 """Fixtures, and the rule that nothing is skipped in CI."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.running import LocalApp, local_app
+from tests.running import LocalApp, core_tools_app, local_app
 
+# Where Core Tools are, the tests of the chat endpoint run under `func start` as well.
+CORE_TOOLS = shutil.which("func")
 # Why a test may be skipped even in CI.
 EXCUSE = "Core Tools"
 
@@ -33,8 +36,9 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-@pytest.fixture(scope="session")
-def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+@pytest.fixture(scope="session", params=["python -m local", *(["func"] if CORE_TOOLS else [])])
+def shared_app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+    start = local_app if request.param == "python -m local" else core_tools_app
     # The last three are what the SDK would send along; the tests of headers see that it does not.
     settings = {
         "AZURE_OPENAI_DEPLOYMENTS": "gpt-4o=prod-4o",
@@ -42,7 +46,7 @@ def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
         "OPENAI_PROJECT_ID": "from-the-environment",
         "OPENAI_CUSTOM_HEADERS": "X-Extra: 1\nAuthorization: Bearer from-the-environment\nAccept: from-the-environment",
     }
-    with local_app(tmp_path_factory.mktemp("app"), **settings) as app:
+    with start(tmp_path_factory.mktemp("app"), **settings) as app:
         yield app
 
 

@@ -80,7 +80,9 @@ class StandIn:
 
 
 class Running:
-    """A running `python -m local`: what it prints, and a client for its address."""
+    """A running host: what it prints, and a client for its address."""
+
+    started = "Ctrl-C stops."
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -88,7 +90,7 @@ class Running:
         self.printed = threading.Condition()
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
-        self.wait_for("Ctrl-C stops.")
+        self.wait_for(self.started)
         url = re.search(r"http://localhost:(\d+)/", self.output)
         assert url, self.output
         self.port = int(url[1])
@@ -137,9 +139,9 @@ class Running:
 class LocalApp(Running):
     """This project's app."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]", model: StandIn | None = None) -> None:
         super().__init__(process)
-        self.model = self.stand_in("Azure OpenAI")
+        self.model = model or self.stand_in("Azure OpenAI")
         self.identity = self.stand_in("the managed identity's endpoint")
 
     def stand_in(self, name: str) -> StandIn:
@@ -165,6 +167,12 @@ class LocalApp(Running):
         finally:
             self.model.http.close()
             self.identity.http.close()
+
+
+class CoreToolsApp(LocalApp):
+    """This project's app under `func start`, with the stand-in of another app."""
+
+    started = "For detailed output, run func with --verbose flag."
 
 
 class HostApp(Running):
@@ -215,6 +223,41 @@ def local_app(folder: Path, *options: str, **environ: str) -> Iterator[LocalApp]
     finally:
         status = app.stop()
         assert status == 0, app.output
+
+
+def settings_for(app: LocalApp) -> dict[str, str]:
+    """Settings that lead another app to the stand-in of `app`, as if it were in Azure."""
+    app.model.clear()
+    app.chat({"prompt": "Hello"})
+    (seen,) = app.model.journal()
+    app.model.clear()
+    return {
+        "AZURE_OPENAI_ENDPOINT": app.model.address,
+        "AZURE_OPENAI_KEY": seen.headers["api-key"],
+        "AZURE_OPENAI_API_VERSION": "2024-10-21",
+        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini",
+    }
+
+
+@contextmanager
+def core_tools_app(folder: Path, **environ: str) -> Iterator[LocalApp]:
+    """The app under `func start`, on a free port, with the stand-in that belongs to another app."""
+    with local_app(folder / "stand-in", **environ) as other, socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+        probe.close()
+        process = subprocess.Popen(
+            ["func", "start", "--port", port],
+            cwd=app_folder(folder / "app"),
+            env={**os.environ, "FUNCTIONS_WORKER_RUNTIME": "python", **environ, **settings_for(other)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        app = CoreToolsApp(process, other.model)
+        try:
+            yield app
+        finally:
+            app.stop()
 
 
 @contextmanager

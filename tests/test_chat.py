@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from local import shapes
+from tests.conftest import CORE_TOOLS
 from tests.running import Json, LocalApp, local_app
 
 
@@ -14,6 +15,14 @@ def error_of(body: bytes) -> Json:
     error: Json = json.loads(body)["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return error
+
+
+@pytest.mark.skipif(
+    not CORE_TOOLS, reason="Core Tools (func) are not on the PATH: these tests run on `python -m local` alone"
+)
+def test_the_tests_run_under_func_start_too(request: pytest.FixtureRequest) -> None:
+    tests = [item.nodeid for item in request.session.items if "test_chat.py" in item.nodeid]
+    assert any("[func" in test for test in tests)
 
 
 def test_a_prompt_gets_a_reply(app: LocalApp) -> None:
@@ -96,7 +105,7 @@ BAD_BODIES = {
     "array": (b'["Hello"]', "must be a JSON object"),
     "string": (b'"Hello"', "must be a JSON object"),
     "NaN": (b'{"prompt": NaN}', "JSON is malformed"),
-    "neither": (b"{}", "Give either 'prompt'"),
+    "neither": (b"{}", "Give 'prompt', a string, or 'messages'"),
     "both": (b'{"prompt": "a", "messages": [{"role":"user","content":"a"}]}', "not both"),
     "prompt a number": (b'{"prompt": 7}', "'prompt' must be a string"),
     "prompt null": (b'{"prompt": null}', "'prompt' must be a string"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import PATIENCE, PROJECT, LocalApp, app_folder, local_app, start_local
+from tests.running import PATIENCE, PROJECT, LocalApp, app_folder, local_app, settings_for, start_local
 
 
 def test_it_prints_the_functions_as_func_start_does(app: LocalApp) -> None:
@@ -40,24 +40,45 @@ def test_ask_prints_a_streamed_reply(folder: Path) -> None:
         assert app.stop() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("busy", [False, True])
-def test_it_ends_at_once_with_all_its_parts(folder: Path, number: int, busy: bool) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("state", ["idle", "streaming", "waiting for a token"])
+def test_it_ends_at_once_and_leaves_no_process_and_no_port(folder: Path, number: signal.Signals, state: str) -> None:
     app = LocalApp(start_local(app_folder(folder), "--port", "0", "--identity"))
-    addresses = [app.url, app.model.address, app.identity.address]
-    if busy:
-        app.model.script({"step": True})
-        caller = socket.create_connection(("127.0.0.1", int(app.url.rpartition(":")[2])))
-        caller.sendall(b'POST /api/chat HTTP/1.1\r\nhost: a\r\ncontent-length: 29\r\n\r\n{"prompt":"Hi","stream":true}')
-        app.model.journal(requests=1)
-    assert app.stop(number) == 0
-    assert "Stopped.\n" in app.output
-    assert "Traceback" not in app.output
-    for address in addresses:
+    with app.connection() as caller:
+        if state != "idle":
+            app.model.script({"step": True})
+            app.identity.script({"hang": state == "waiting for a token", "times": 9})
+            caller.sendall(b'POST /api/chat HTTP/1.1\r\nhost: a\r\ncontent-length: 29\r\n\r\n{"prompt":"Hi","stream":true}')
+            (app.identity if state == "waiting for a token" else app.model).journal(requests=1)
+        children = Path(f"/proc/{app.process.pid}/task/{app.process.pid}/children")
+        assert children.read_text() == ""
+        assert app.stop(number) == (-number if number == signal.SIGKILL else 0)
+    if number != signal.SIGKILL:
+        assert app.output.endswith("Stopped.\n(end of output)\n")
+        assert "Traceback" not in app.output
+    for address in (app.url, app.model.address, app.identity.address):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
-    if busy:
-        caller.close()
+
+
+@pytest.mark.parametrize("after", [0.1, 0.6, 1.2])
+def test_it_ends_while_it_starts(folder: Path, after: float) -> None:
+    process = start_local(app_folder(folder), "--port", "0", "--ask", "Hello")
+    try:
+        process.communicate(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode in (0, -signal.SIGTERM), output
+
+
+def test_it_ends_while_it_asks(app: LocalApp, folder: Path) -> None:
+    settings = settings_for(app)
+    app.model.script({"hang": True})
+    asking = LocalApp(start_local(app_folder(folder), "--port", "0", "--ask", "Hello", **settings))
+    app.model.journal(requests=1)
+    assert asking.stop() == 0
+    assert app.model.journal(ended=1)[0].hung_up
 
 
 def test_a_port_that_is_taken_is_one_clear_line(folder: Path) -> None:
@@ -78,21 +99,8 @@ def test_identity_and_no_simulator_exclude_each_other(folder: Path) -> None:
     assert "not allowed with" in output
 
 
-def other_model(app: LocalApp) -> dict[str, str]:
-    """Settings that lead another app to the stand-in of `app`, as if it were in Azure."""
-    app.chat({"prompt": "Hello"})
-    (seen,) = app.model.journal()
-    app.model.clear()
-    return {
-        "AZURE_OPENAI_ENDPOINT": app.model.address,
-        "AZURE_OPENAI_KEY": seen.headers["api-key"],
-        "AZURE_OPENAI_API_VERSION": "2024-10-21",
-        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini",
-    }
-
-
 def test_with_settings_in_place_it_talks_to_that_endpoint(app: LocalApp, folder: Path) -> None:
-    with local_app(folder, **other_model(app)) as configured:
+    with local_app(folder, **settings_for(app)) as configured:
         assert f"Model:     {app.model.address}" in configured.output
         assert "stand-in" not in configured.output
         assert configured.chat({"prompt": "Hello"}).status_code == 200
@@ -100,7 +108,7 @@ def test_with_settings_in_place_it_talks_to_that_endpoint(app: LocalApp, folder:
 
 
 def test_settings_come_from_local_settings_json(app: LocalApp, folder: Path) -> None:
-    values = {**other_model(app), "MAX_BODY_BYTES": "200", "REQUEST_TIMEOUT_SECONDS": None, "STREAM_USAGE": True}
+    values = {**settings_for(app), "MAX_BODY_BYTES": "200", "REQUEST_TIMEOUT_SECONDS": None, "STREAM_USAGE": True}
     app_folder(folder)
     (folder / "local.settings.json").write_text(json.dumps({"IsEncrypted": False, "Values": values}))
     configured = LocalApp(start_local(folder, "--port", "0", MAX_BODY_BYTES="100", AZURE_OPENAI_ENDPOINT=""))
@@ -117,11 +125,14 @@ def test_settings_come_from_local_settings_json(app: LocalApp, folder: Path) -> 
 
 def test_settings_come_from_the_dotenv_file_too(app: LocalApp, folder: Path) -> None:
     app_folder(folder)
-    content = "".join(f"{name}={value}\n" for name, value in other_model(app).items())
+    content = "".join(f"{name}={value}\n" for name, value in settings_for(app).items())
     (folder / "azureopenai.env").write_text(content)
     configured = LocalApp(start_local(folder, "--port", "0"))
     try:
-        assert "Settings:  AZURE_OPENAI_KEY from azureopenai.env (used)" in configured.output
+        assert (
+            "AZURE_OPENAI_KEY, AZURE_OPENAI_API_VERSION, AZURE_OPENAI_CHATGPT_DEPLOYMENT from azureopenai.env"
+            in configured.output
+        )
         assert configured.chat({"prompt": "Hello"}).status_code == 200
         assert len(app.model.journal()) == 1
     finally:

@@ -62,6 +62,11 @@ def test_the_file_alone_is_enough(dotenv: Path) -> None:
     assert Settings.from_env({}, dotenv) == settings()
 
 
+def test_a_misspelt_name_in_the_file_is_warned_about(dotenv: Path) -> None:
+    dotenv.write_text("AZURE_OPENAI_ENDPIONT=https://a.com\nAZURE_OPENAI_API_KEY=also\nCALLER_KEYS=\n")
+    assert settings(dotenv).warnings == ("azureopenai.env has AZURE_OPENAI_ENDPIONT, which is no setting of this app",)
+
+
 def test_the_file_is_not_interpolated(dotenv: Path) -> None:
     dotenv.write_text("AZURE_OPENAI_KEY=${PATH}abc\n")
     assert settings(dotenv, AZURE_OPENAI_KEY="").endpoints[0].key == "${PATH}abc"
@@ -175,6 +180,8 @@ def test_api_versions(version: str) -> None:
     [
         ("AZURE_OPENAI_API_VERSION", "latest", "'latest' is not an API version"),
         ("AZURE_OPENAI_API_VERSION", "v2", "is not an API version"),
+        ("AZURE_OPENAI_API_VERSION", "2024-13-21", "is not an API version"),
+        ("AZURE_OPENAI_API_VERSION", "2024-1-1", "is not an API version"),
         ("AZURE_OPENAI_KEY", "two words", "characters that a key cannot have"),
         ("AZURE_OPENAI_KEY", "clé", "characters that a key cannot have"),
         ("AZURE_OPENAI_KEY", REFERENCE, "did not resolve"),
