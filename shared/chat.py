@@ -7,10 +7,10 @@ import msgspec
 from azurefunctions.extensions.http.fastapi import Request, Response
 
 from shared import relay, sse
+from shared.clients import CHAT_COMPLETIONS, InferenceCall
 from shared.errors import BadRequest, StreamBroken, UpstreamFailure
-from shared.failover import Answer, Failover, InferenceCall
+from shared.failover import Answer, Failover
 from shared.inference import (
-    CHAT_COMPLETIONS,
     Fields,
     deployment_for,
     forwarded_headers,

@@ -2,12 +2,17 @@
 
 import functools
 import logging
+import math
 import os
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import httpx2
-from openai import AsyncAzureOpenAI, AsyncOpenAI, DefaultAioHttpClient, Omit
+from openai import APIStatusError, AsyncAzureOpenAI, AsyncOpenAI, AsyncStream, DefaultAioHttpClient, Omit
 
+from shared.errors import error_of
 from shared.settings import Endpoint, Settings
 
 if TYPE_CHECKING:
@@ -15,10 +20,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CHAT_COMPLETIONS = "chat/completions"
+
 USER_AGENT = "azure-functions-openai"
 CONNECT_TIMEOUT = 10.0
 # Seconds. Shorter than what Azure's front ends keep an idle connection for, so that ours end first.
 KEEPALIVE_EXPIRY = 30.0
+# Set per request by the SDK, about itself.
+SDK_HEADERS = {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Omit()}
+
+
+@dataclass(frozen=True)
+class InferenceCall:
+    """What to ask of a deployment: an operation of Azure's API, its JSON body, and how the answer should come."""
+
+    operation: str
+    deployment: str
+    body: bytes
+    stream: bool
+    headers: Mapping[str, str]
 
 
 class OwnHeaders:
@@ -38,20 +58,78 @@ class V1Client(OwnHeaders, AsyncOpenAI):
     """Speaks the versionless API, `/openai/v1/...`, which AsyncAzureOpenAI cannot."""
 
 
+class EndpointClient:
+    """One endpoint: how to send to it, and what calls have shown of it in this process.
+
+    Its `position` counts from 1, as operators do. Moments are those of the monotonic clock.
+    """
+
+    def __init__(self, position: int, client: AsyncOpenAI, tokens: "TokenProvider | None") -> None:
+        self.position = position
+        self.client = client
+        self.tokens = tokens
+        self.served_at = -math.inf
+        # By deployment; None stands for all of them.
+        self.cooling_until: dict[str | None, float] = {}
+
+    async def post(self, call: InferenceCall) -> httpx2.Response:
+        """The answer to `call`, its body still to be read.
+
+        Where Azure refuses the token, a fresh one gets one more try. Raises the SDK's `APIStatusError`, whose
+        response has been read, and `APIConnectionError`; `UpstreamAuthError` when there is no token.
+        """
+        try:
+            return await self.send(call)
+        except APIStatusError as exc:
+            if not (exc.status_code == 401 and await self.has_fresh_token(exc.response)):
+                raise
+            return await self.send(call)
+
+    async def send(self, call: InferenceCall) -> httpx2.Response:
+        v1 = isinstance(self.client, V1Client)
+        response = await self.client.post(
+            call.operation if v1 else f"deployments/{call.deployment}/{call.operation}",
+            content=call.body,
+            cast_to=httpx2.Response,
+            stream=True,
+            stream_cls=AsyncStream[bytes],
+            options={"headers": {**call.headers, **SDK_HEADERS}},
+        )
+        # The SDK's types know only of the stream; what it returns is what `cast_to` asks for.
+        return cast(httpx2.Response, response)
+
+    async def has_fresh_token(self, refused: httpx2.Response) -> bool:
+        """Whether another try with another token makes sense: not when it is the role that is missing."""
+        if self.tokens is None or error_of(refused.content).code == "PermissionDenied":
+            return False
+        return await self.tokens.replace(refused.request.headers["authorization"].removeprefix("Bearer "))
+
+    def cool(self, seconds: float, deployment: str | None = None) -> None:
+        """Notes that the endpoint, or only `deployment` on it, should rest for that long."""
+        self.cooling_until[deployment] = time.monotonic() + seconds
+
+    def rest_left(self, deployment: str) -> float:
+        """For how many seconds `deployment` on this endpoint should still rest; 0 when it need not."""
+        until = max(self.cooling_until.get(name, -math.inf) for name in (None, deployment))
+        return max(until - time.monotonic(), 0)
+
+
 class Clients:
-    """One client per endpoint, in the order of the settings; they share a connection pool and a token."""
+    """A client for each endpoint, in the order of the settings; they share a connection pool and a token."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.tokens = token_provider(settings)
         self.http = http_client(settings)
-        self.by_endpoint = tuple(self.client(endpoint) for endpoint in settings.endpoints)
-        identity = f"managed identity {settings.identity_client_id or '(system-assigned)'}"
+        self.endpoints = tuple(
+            EndpointClient(position, self.client(endpoint), self.tokens)
+            for position, endpoint in enumerate(settings.endpoints, start=1)
+        )
         logger.info(
             "Built the clients: %d endpoint(s), API version %s, %s",
-            len(self.by_endpoint),
+            len(self.endpoints),
             settings.api_version,
-            identity if settings.use_identity else "API key",
+            f"managed identity {settings.identity}" if settings.use_identity else "API key",
         )
 
     def client(self, endpoint: Endpoint) -> AsyncOpenAI:
@@ -93,6 +171,16 @@ def http_client(settings: Settings) -> httpx2.AsyncClient:
         limits=httpx2.Limits(max_connections=settings.max_concurrent_calls + 100, keepalive_expiry=KEEPALIVE_EXPIRY),
         # A redirect would carry the credentials elsewhere.
         follow_redirects=False,
+    )
+
+
+def auth_advice(settings: Settings) -> str:
+    """What an operator can do when Azure refuses the app's credentials."""
+    if not settings.use_identity:
+        return "Check AZURE_OPENAI_KEY, and whether the resource allows keys (otherwise set AUTHENTICATION=AZURE)."
+    return (
+        f"Give the identity {settings.identity} the role 'Cognitive Services OpenAI User' on the resource; it takes up "
+        "to five minutes to apply. Check the resource's firewall as well."
     )
 
 

@@ -50,6 +50,28 @@ class GatewayError(Exception):
         return msgspec.json.encode({"error": error})
 
 
+class AzureError(msgspec.Struct):
+    """What an error of Azure's says of itself."""
+
+    code: str | int | None = None
+    message: str | None = None
+    param: str | None = None
+
+
+class AzureErrorBody(msgspec.Struct):
+    error: AzureError
+
+
+def error_of(body: bytes) -> AzureError:
+    """The error in an answer of Azure's; an empty one where there is none. Its code can go into a log."""
+    try:
+        error = msgspec.json.decode(body, type=AzureErrorBody).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return AzureError(code="")
+    error.code = "".join(c for c in str(error.code or "") if c.isalnum() or c in "._-")[:64]
+    return error
+
+
 class BadRequest(GatewayError):
     status = 400
     type = "invalid_request_error"

@@ -3,15 +3,14 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from typing import cast
+import time
+from collections.abc import AsyncIterator, Callable
+from email.utils import parsedate_to_datetime
 
 import httpx2
-import msgspec
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, Omit
+from openai import APIConnectionError, APIStatusError
 
-from shared.clients import Clients, shared_clients
+from shared.clients import Clients, EndpointClient, InferenceCall, auth_advice, shared_clients
 from shared.errors import (
     DeadlineExceeded,
     DeploymentNotFound,
@@ -21,6 +20,7 @@ from shared.errors import (
     UpstreamFailure,
     UpstreamRefusal,
     UpstreamUnreachable,
+    error_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -38,19 +38,8 @@ RETURNED_HEADERS = (
 RETURNED_PREFIX = "x-ratelimit-"
 # Refusals that the caller can mend, or must see to behave well.
 CALLERS_STATUSES = {400, 409, 413, 422, 429}
-# Set per request by the SDK, about itself.
-SDK_HEADERS = {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Omit()}
-
-
-@dataclass(frozen=True)
-class InferenceCall:
-    """What to ask of a deployment: an operation of Azure's API, its JSON body, and how the answer should come."""
-
-    operation: str
-    deployment: str
-    body: bytes
-    stream: bool
-    headers: Mapping[str, str]
+# Seconds for which an endpoint rests that does not say for how long.
+COOL_DOWN = 10.0
 
 
 class Answer:
@@ -102,12 +91,14 @@ class Failover:
             raise TooManyCalls
         self.calls_in_flight += 1
         deadline = asyncio.get_running_loop().time() + self.settings.request_timeout
+        endpoint = self.clients.endpoints[0]
         try:
             async with asyncio.timeout_at(deadline):
-                response = await self.attempt(self.clients.by_endpoint[0], call)
+                response = await self.attempt(endpoint, call)
         except BaseException as exc:
             self.release()
             if isinstance(exc, TimeoutError):
+                endpoint.cool(COOL_DOWN)
                 raise DeadlineExceeded from None
             raise
         return Answer(response, deadline, self.release)
@@ -115,64 +106,56 @@ class Failover:
     def release(self) -> None:
         self.calls_in_flight -= 1
 
-    async def post(self, client: AsyncOpenAI, call: InferenceCall) -> httpx2.Response:
-        """Sends `call` with the client's credentials; the answer's body is still to be read."""
-        v1 = self.settings.api_version == "v1"
-        response = await client.post(
-            call.operation if v1 else f"deployments/{call.deployment}/{call.operation}",
-            content=call.body,
-            cast_to=httpx2.Response,
-            stream=True,
-            stream_cls=AsyncStream[bytes],
-            options={"headers": {**call.headers, **SDK_HEADERS}},
-        )
-        # The SDK's types know only of the stream; what it returns is what `cast_to` asks for.
-        return cast(httpx2.Response, response)
-
-    async def attempt(self, client: AsyncOpenAI, call: InferenceCall) -> httpx2.Response:
-        """One answer from one endpoint; where Azure refuses the token, one more with a fresh token."""
+    async def attempt(self, endpoint: EndpointClient, call: InferenceCall) -> httpx2.Response:
+        """One answer from one endpoint; notes what it shows of the endpoint."""
         try:
-            try:
-                return await self.post(client, call)
-            except APIStatusError as exc:
-                if not (exc.status_code == 401 and await self.has_fresh_token(exc.response)):
-                    raise
-                return await self.post(client, call)
+            response = await endpoint.post(call)
         except APIStatusError as exc:
-            raise self.refusal(exc.response, call) from None
+            raise self.refusal(endpoint, exc.response, call) from None
         except APIConnectionError as exc:
-            logger.warning("No answer from Azure OpenAI: %s", exc.__cause__ or exc)
+            logger.warning("No answer from endpoint %d: %s", endpoint.position, exc.__cause__ or exc)
+            endpoint.cool(COOL_DOWN)
             raise UpstreamUnreachable from None
+        endpoint.served_at = time.monotonic()
+        return response
 
-    async def has_fresh_token(self, refused: httpx2.Response) -> bool:
-        """Whether another try with another token makes sense: not when it is the role that is missing."""
-        if self.clients.tokens is None or error_code(refused) == "PermissionDenied":
-            return False
-        return await self.clients.tokens.replace(refused.request.headers["authorization"].removeprefix("Bearer "))
-
-    def refusal(self, response: httpx2.Response, call: InferenceCall) -> GatewayError:
+    def refusal(self, endpoint: EndpointClient, response: httpx2.Response, call: InferenceCall) -> GatewayError:
         """Whose failure a refusal is. What the operator must mend is logged, and is not the caller's to read."""
-        status, code, headers = response.status_code, error_code(response), returned_headers(response)
+        status, code, headers = response.status_code, error_of(response.content).code, returned_headers(response)
+        if status == 429:
+            endpoint.cool(cool_down(response), call.deployment)
+        elif status in (401, 403, 408) or status >= 500:
+            endpoint.cool(cool_down(response))
         if status in (401, 403):
-            logger.error("Azure OpenAI refused the app's credentials (%d %s). %s", status, code, self.auth_advice())
+            advice = auth_advice(self.settings)
+            logger.error("Endpoint %d refused the app's credentials (%d %s). %s", endpoint.position, status, code, advice)
             return UpstreamAuthError()
         if status == 404 and code == "DeploymentNotFound":
-            logger.error("Azure OpenAI has no deployment %r at this endpoint", call.deployment)
+            logger.error("Endpoint %d has no deployment %r", endpoint.position, call.deployment)
+            endpoint.cool(COOL_DOWN, call.deployment)
             return DeploymentNotFound()
         if status in CALLERS_STATUSES:
             headers["content-type"] = response.headers.get("content-type", "application/json")
             return UpstreamRefusal(status, response.content, headers)
-        logger.error("Azure OpenAI answered %d %s", status, code)
+        logger.error("Endpoint %d answered %d %s", endpoint.position, status, code)
         # Other 4xx and 3xx are about how this app calls, such as an API version that does not exist.
         return UpstreamFailure(status if status >= 500 or status == 408 else 502, headers)
 
-    def auth_advice(self) -> str:
-        if not self.settings.use_identity:
-            return "Check AZURE_OPENAI_KEY, and whether the resource allows keys (otherwise set AUTHENTICATION=AZURE)."
-        return (
-            "Give the identity %s the role 'Cognitive Services OpenAI User' on the resource; it takes up to five minutes "
-            "to apply. Check the resource's firewall as well."
-        ) % (self.settings.identity_client_id or "(system-assigned)")
+
+def cool_down(response: httpx2.Response) -> float:
+    """For how many seconds Azure wants to be left alone; `COOL_DOWN` where it does not say so in a readable way."""
+    try:
+        if "retry-after-ms" in response.headers:
+            return max(float(response.headers["retry-after-ms"]) / 1000, 0)
+        return max(float(response.headers["retry-after"]), 0)
+    except KeyError:
+        return COOL_DOWN
+    except ValueError:
+        pass
+    try:
+        return max(parsedate_to_datetime(response.headers["retry-after"]).timestamp() - time.time(), 0)
+    except (KeyError, ValueError):
+        return COOL_DOWN
 
 
 def returned_headers(response: httpx2.Response) -> dict[str, str]:
@@ -181,23 +164,6 @@ def returned_headers(response: httpx2.Response) -> dict[str, str]:
         for name, value in response.headers.items()
         if name in RETURNED_HEADERS or name.startswith(RETURNED_PREFIX)
     }
-
-
-def error_code(response: httpx2.Response) -> str:
-    """The code in an error of Azure's, cut to what can go into a log; empty where there is none."""
-    try:
-        code = msgspec.json.decode(response.content, type=ErrorBody).error.code
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ""
-    return "".join(c for c in str(code or "") if c.isalnum() or c in "._-")[:64]
-
-
-class ErrorDetail(msgspec.Struct):
-    code: str | int | None = None
-
-
-class ErrorBody(msgspec.Struct):
-    error: ErrorDetail
 
 
 def nothing() -> None:

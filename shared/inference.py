@@ -9,8 +9,6 @@ from shared.settings import Settings
 
 Fields = dict[str, msgspec.Raw]
 
-CHAT_COMPLETIONS = "chat/completions"
-
 # What of the caller's headers Azure may see, besides the content type. Credentials and cookies never pass.
 FORWARDED_HEADERS = ("traceparent", "tracestate", "x-client-request-id")
 

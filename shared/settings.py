@@ -67,6 +67,11 @@ class Settings:
     warnings: tuple[str, ...] = ()
     """What is allowed but looks like a mistake, in words for the operator."""
 
+    @property
+    def identity(self) -> str:
+        """The managed identity, as operators know it."""
+        return self.identity_client_id or "(system-assigned)"
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], dotenv: Path = DOTENV_FILE) -> "Settings":
         """Reads the settings from `environ` and, where it has none or an empty one, from the file `dotenv`.

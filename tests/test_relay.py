@@ -10,8 +10,8 @@ from local.azure_openai import AzureOpenAI
 from local.serving import Servers
 from shared import sse
 from shared.chat import events
-from shared.clients import Clients
-from shared.failover import Answer, Failover, InferenceCall
+from shared.clients import Clients, InferenceCall
+from shared.failover import Answer, Failover
 from shared.relay import SILENCE, chunks_or_silence, failure_as_event
 from shared.settings import Settings
 
