@@ -68,9 +68,9 @@ class EndpointClient:
         self.position = position
         self.client = client
         self.tokens = tokens
-        self.served_at = -math.inf
-        # By deployment; None stands for all of them.
-        self.cooling_until: dict[str | None, float] = {}
+        self.served_at: dict[str, float] = {}
+        # When trouble was noted, and until when to rest; by deployment, None standing for all of them.
+        self.trouble: dict[str | None, tuple[float, float]] = {}
 
     async def post(self, call: InferenceCall) -> httpx2.Response:
         """The answer to `call`, its body still to be read.
@@ -105,13 +105,14 @@ class EndpointClient:
         return await self.tokens.replace(refused.request.headers["authorization"].removeprefix("Bearer "))
 
     def cool(self, seconds: float, deployment: str | None = None) -> None:
-        """Notes that the endpoint, or only `deployment` on it, should rest for that long."""
-        self.cooling_until[deployment] = time.monotonic() + seconds
+        """Notes trouble: the endpoint, or only `deployment` on it, should rest for that long."""
+        now = time.monotonic()
+        self.trouble[deployment] = (now, now + seconds)
 
-    def rest_left(self, deployment: str) -> float:
-        """For how many seconds `deployment` on this endpoint should still rest; 0 when it need not."""
-        until = max(self.cooling_until.get(name, -math.inf) for name in (None, deployment))
-        return max(until - time.monotonic(), 0)
+    def last_trouble(self, deployment: str) -> tuple[float, float]:
+        """When trouble with `deployment` here was noted last, and until when it should rest; in the past for never."""
+        never = (-math.inf, -math.inf)
+        return max(self.trouble.get(None, never), self.trouble.get(deployment, never))
 
 
 class Clients:

@@ -116,7 +116,7 @@ class Failover:
             logger.warning("No answer from endpoint %d: %s", endpoint.position, exc.__cause__ or exc)
             endpoint.cool(COOL_DOWN)
             raise UpstreamUnreachable from None
-        endpoint.served_at = time.monotonic()
+        endpoint.served_at[call.deployment] = time.monotonic()
         return response
 
     def refusal(self, endpoint: EndpointClient, response: httpx2.Response, call: InferenceCall) -> GatewayError:

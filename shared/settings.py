@@ -1,32 +1,42 @@
 """App settings, read once and validated into one frozen object."""
 
-import ipaddress
-import math
-import re
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
 from shared.errors import SettingsError
+from shared.values import (
+    UNRESOLVED_REFERENCE,
+    CallerKey,
+    alias_pair,
+    api_version,
+    boolean,
+    caller_key,
+    deployment_name,
+    header_safe,
+    ncrontab,
+    origin,
+    positive_integer,
+    positive_number,
+)
+
+logger = logging.getLogger(__name__)
 
 DOTENV_FILE = Path(__file__).parent.parent / "azureopenai.env"
 
-NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
-API_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?")
+SCHEDULE_NAME = "HEALTH_CHECK_SCHEDULE"
+DEFAULT_SCHEDULE = "0 */5 * * * *"
 KEY_NAMES = ("AZURE_OPENAI_KEY", "AZURE_OPENAI_API_KEY")
-# What App Service leaves in place of a Key Vault reference that it could not resolve.
-UNRESOLVED_REFERENCE = "@Microsoft.KeyVault("
 # https://learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure and the same for China.
 TOKEN_SCOPES = {
     ".azure.us": "https://cognitiveservices.azure.us/.default",
     ".azure.cn": "https://cognitiveservices.azure.cn/.default",
 }
 PUBLIC_TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"
-SHORTEST_CALLER_KEY = 16
 
 
 @dataclass(frozen=True)
@@ -35,14 +45,6 @@ class Endpoint:
 
     origin: str
     key: str | None = field(repr=False)
-
-
-@dataclass(frozen=True)
-class CallerKey:
-    """A key that opens /api/v1, and the name under which its use is recorded."""
-
-    name: str
-    key: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,18 @@ class Settings:
         return settings
 
 
+def health_check_schedule(environ: Mapping[str, str], dotenv: Path = DOTENV_FILE) -> str:
+    """When the timer `health_probe` fires, an NCRONTAB expression. Read when the app loads, so nothing is raised:
+
+    an invalid one is named in the log, and the default used.
+    """
+    reader = Reader(environ, dotenv)
+    schedule = reader.parsed(SCHEDULE_NAME, ncrontab, DEFAULT_SCHEDULE)
+    if SCHEDULE_NAME in reader.problems:
+        logger.error("%s %s. %s is used instead", SCHEDULE_NAME, reader.problems[SCHEDULE_NAME], DEFAULT_SCHEDULE)
+    return schedule or DEFAULT_SCHEDULE
+
+
 class Reader:
     """Looks settings up by name and collects what is wrong with them, so that all of it is reported at once."""
 
@@ -112,7 +126,8 @@ class Reader:
         self.dotenv = dotenv
         self.problems: dict[str, str] = {}
         self.warnings: list[str] = []
-        self.asked: set[str] = set()
+        # The schedule is asked for when the app loads.
+        self.asked: set[str] = {SCHEDULE_NAME}
         self.file: Mapping[str, str | None] = {}
         if dotenv.exists():
             try:
@@ -214,88 +229,3 @@ def caller_keys(reader: Reader) -> tuple[CallerKey, ...]:
     if len({pair.key for pair in pairs}) < len(pairs):
         reader.problems["CALLER_KEYS"] = "has the same key twice; give every caller a key of its own"
     return tuple(pairs)
-
-
-def origin(text: str) -> str:
-    try:
-        url = urlsplit(text)
-        valid = bool(url.scheme in ("http", "https") and url.hostname and url.port != 0)
-    except ValueError:
-        valid = False
-    if not valid or not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise ValueError("is not a URL; it should look like https://NAME.openai.azure.com")
-    bare = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
-    if url.scheme == "http" and not is_loopback(url):
-        raise ValueError(f"must begin with https://, as in https://{bare.removeprefix('http://')}")
-    if text.rstrip("/").lower() != bare.lower():
-        raise ValueError(f"must be the bare address of the resource: use {bare}")
-    return bare
-
-
-def is_loopback(url: SplitResult) -> bool:
-    try:
-        return url.hostname == "localhost" or ipaddress.ip_address(url.hostname or "").is_loopback
-    except ValueError:
-        return False
-
-
-def api_version(text: str) -> str:
-    dated = API_VERSION.fullmatch(text)
-    try:
-        valid = bool(dated and date.fromisoformat(dated[1])) or text.lower() == "v1"
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ValueError(f"{text[:20]!r} is not an API version; use a dated one such as 2024-10-21, or v1")
-    return text.lower()
-
-
-def deployment_name(text: str) -> str:
-    if not NAME.fullmatch(text) or not text.strip("."):
-        raise ValueError(f"{text[:64]!r} is not a deployment's name: 1 to 64 letters, digits, '-', '_' and '.'")
-    return text
-
-
-def alias_pair(text: str) -> tuple[str, str]:
-    alias, _, deployment = text.partition("=")
-    return deployment_name(alias.strip()), deployment_name((deployment or alias).strip())
-
-
-def caller_key(text: str) -> CallerKey:
-    name, _, key = (part.strip() for part in text.partition("="))
-    if not NAME.fullmatch(name):
-        raise ValueError("must be a list of name=key, the names of letters, digits, '-', '_' and '.'")
-    if len(header_safe(key)) < SHORTEST_CALLER_KEY:
-        raise ValueError(f"has a key of fewer than {SHORTEST_CALLER_KEY} characters for {name!r}")
-    return CallerKey(name, key)
-
-
-def header_safe(text: str) -> str:
-    """A secret that can stand in a header; the error does not repeat it."""
-    if not re.fullmatch(r"[\x21-\x7e]*", text):
-        raise ValueError("has characters that a key cannot have (blanks, control or non-ASCII characters)")
-    if text.startswith(UNRESOLVED_REFERENCE):
-        raise ValueError("holds a Key Vault reference that did not resolve")
-    return text
-
-
-def boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError("must be true or false")
-    return text.lower() == "true"
-
-
-def positive_number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise ValueError("must be a number greater than 0")
-    return number
-
-
-def positive_integer(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,15}", text) or not int(text):
-        raise ValueError("must be a whole number greater than 0")
-    return int(text)
