@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 from aiohttp import web
 
 from local import shapes
-from local.identity_endpoint import end
 from local.journal import Entry, Journal
 from local.tokens import TokenMint
 
@@ -51,17 +50,10 @@ class AzureOpenAI:
         return application
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        entry = await self.journal.record(request)
-        script = self.journal.next_script()
-        try:
-            response = await self.answer(request, script, entry)
+        async with self.journal.recording(request) as entry:
+            response = await self.answer(request, self.journal.next_script(), entry)
             entry.status = response.status
             return response
-        except asyncio.CancelledError:
-            entry.hung_up = True
-            raise
-        finally:
-            await end(self.journal, entry)
 
     async def answer(self, request: web.Request, script: dict[str, Any], entry: Entry) -> web.StreamResponse:
         await asyncio.sleep(script.get("delay", 0))

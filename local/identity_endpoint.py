@@ -5,13 +5,12 @@ The protocol: https://learn.microsoft.com/azure/app-service/overview-managed-ide
 
 import asyncio
 import secrets
-import time
 from collections.abc import Collection
 from typing import Any
 
 from aiohttp import web
 
-from local.journal import Entry, Journal
+from local.journal import Journal
 from local.tokens import TokenMint
 
 API_VERSION = "2019-08-01"
@@ -41,20 +40,14 @@ class IdentityEndpoint:
         return application
 
     async def token(self, request: web.Request) -> web.Response:
-        entry = await self.journal.record(request)
-        script = self.journal.next_script()
-        try:
+        async with self.journal.recording(request) as entry:
+            script = self.journal.next_script()
             await asyncio.sleep(script.get("delay", 0))
             if script.get("hang"):
                 await self.journal.permits.acquire()
             response = self.answer(request, script)
             entry.status = response.status
             return response
-        except asyncio.CancelledError:
-            entry.hung_up = True
-            raise
-        finally:
-            await end(self.journal, entry)
 
     def answer(self, request: web.Request, script: dict[str, Any]) -> web.Response:
         resource, client_id = request.query.get("resource"), request.query.get("client_id")
@@ -76,8 +69,3 @@ class IdentityEndpoint:
 
 def refusal(status: int, message: str) -> web.Response:
     return web.json_response({"statusCode": status, "message": message}, status=status)
-
-
-async def end(journal: Journal, entry: Entry) -> None:
-    entry.ended = time.monotonic()
-    await journal.announce()

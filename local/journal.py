@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,14 +41,28 @@ class Journal:
         self.permits = asyncio.Semaphore(0)
         self.changed = asyncio.Condition()
 
-    async def record(self, request: web.Request) -> Entry:
-        body = base64.b64encode(await request.read()).decode()
-        headers = [(name.lower(), value) for name, value in request.headers.items()]
+    @asynccontextmanager
+    async def recording(self, request: web.Request) -> AsyncIterator[Entry]:
+        """An entry for `request`, which ends, or notes that the caller hung up, as the context does."""
         host, port = request.transport.get_extra_info("peername")[:2] if request.transport else ("", 0)
-        entry = Entry(request.method, request.path, dict(request.query), headers, f"{host}:{port}", body)
+        entry = Entry(
+            method=request.method,
+            path=request.path,
+            query=dict(request.query),
+            headers=[(name.lower(), value) for name, value in request.headers.items()],
+            caller=f"{host}:{port}",
+            body=base64.b64encode(await request.read()).decode(),
+        )
         self.entries.append(entry)
         await self.announce()
-        return entry
+        try:
+            yield entry
+        except asyncio.CancelledError:
+            entry.hung_up = True
+            raise
+        finally:
+            entry.ended = time.monotonic()
+            await self.announce()
 
     async def announce(self) -> None:
         async with self.changed:

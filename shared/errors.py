@@ -50,7 +50,7 @@ class GatewayError(Exception):
         return msgspec.json.encode({"error": error})
 
 
-class AzureError(msgspec.Struct):
+class ErrorDetail(msgspec.Struct):
     """What an error of Azure's says of itself."""
 
     code: str | int | None = None
@@ -58,16 +58,16 @@ class AzureError(msgspec.Struct):
     param: str | None = None
 
 
-class AzureErrorBody(msgspec.Struct):
-    error: AzureError
+class ErrorBody(msgspec.Struct):
+    error: ErrorDetail
 
 
-def error_of(body: bytes) -> AzureError:
+def error_of(body: bytes) -> ErrorDetail:
     """The error in an answer of Azure's; an empty one where there is none. Its code can go into a log."""
     try:
-        error = msgspec.json.decode(body, type=AzureErrorBody).error
+        error = msgspec.json.decode(body, type=ErrorBody).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return AzureError(code="")
+        return ErrorDetail(code="")
     error.code = "".join(c for c in str(error.code or "") if c.isalnum() or c in "._-")[:64]
     return error
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from openai import APIConnectionError, APIStatusError
 
 from shared.clients import CHAT_COMPLETIONS, Clients, EndpointClient, InferenceCall, auth_advice, shared_clients
-from shared.errors import AzureError, SettingsError, UpstreamAuthError, error_of
+from shared.errors import ErrorDetail, SettingsError, UpstreamAuthError, error_of
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class Health:
         await response.aclose()
         return DOWN, f"answered {response.status_code} to a chat without messages"
 
-    def read(self, status: int, error: AzureError) -> tuple[str, str]:
+    def read(self, status: int, error: ErrorDetail) -> tuple[str, str]:
         """What Azure's refusal of a chat without messages says of the endpoint."""
         answered = f"answered {status} {error.code}".strip()
         if status == 400 and "messages" in (error.param or error.message or ""):
