@@ -5,7 +5,7 @@ PYTHON := $(shell for p in $(PYTHONS); do $$p -c 'import sys; sys.exit(sys.versi
 READY := .venv/.ready
 RUN := .venv/bin/python
 
-.PHONY: start test lint format clean
+.PHONY: start test lint format bench clean
 
 start: $(READY)
 	@$(RUN) -m local --ask "Hello! What are you?" $(ARGS)
@@ -17,6 +17,9 @@ lint: $(READY)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
+
+bench: $(READY)
+	@$(RUN) -m bench
 
 format: $(READY)
 	@$(RUN) -m ruff check --fix .

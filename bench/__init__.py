@@ -1,0 +1,1 @@
+"""What the app costs per call, against honest baselines. Never deployed."""

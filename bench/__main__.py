@@ -1,0 +1,196 @@
+"""`python -m bench`: measures the app beside its baselines, and prints a table (and JSON, to bench/results.json)."""
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx2
+
+from bench.load import Case, run
+from bench.processes import PROJECT, Target, function_app, program, wait_until_it_answers
+
+ROUNDS = 5
+TARGETS = Path(__file__).parent / "targets"
+RESULTS = Path(__file__).parent / "results.json"
+
+ONE, SOME, MANY = Case("1 at once", 150, 1), Case("16 at once", 480, 16), Case("64 at once", 640, 64)
+STREAM = Case("stream of 50, 16 at once", 96, 16, "chunks=50")
+PACED = Case("stream of 50, paced 20 ms, 32 at once", 64, 32, "chunks=50 pace=0.02")
+LARGE = Case("1 MB prompt, 1 at once", 30, 1, prompt=1_000_000)
+SLOW = Case("300 calls of 1 s at once", 300, 300, "latency=1")
+SOAK = Case("10,000 calls", 10_000, 16)
+ROUND = (ONE, SOME, MANY, STREAM, PACED, LARGE)
+# Slow targets get this share of the calls of a case.
+SHARES = {"client per request": 0.12, "shared client": 0.4}
+COLD_STARTS = 3
+IMPORTS = {
+    "function_app": "import function_app",
+    "its three packages": "import azure.functions, azurefunctions.extensions.http.fastapi, openai",
+}
+
+
+class Bench:
+    """All targets, each in its process, and what has been measured."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self.stack = stack
+        self.folder = folder
+        self.upstream = stack.enter_context(program("direct", "bench.upstream", "/chat"))
+        self.origin = self.upstream.url.removesuffix("/chat")
+        wait_until_it_answers(self.upstream.url)
+        self.targets = [self.upstream]
+        self.once: dict[str, dict[str, float]] = {}
+
+    def start(self) -> None:
+        """Starts every target, the ones on Functions several times in turn for their cold starts."""
+        colds: dict[str, list[float]] = {}
+        for last in [False] * (COLD_STARTS - 1) + [True]:
+            for name, source, environ in (
+                ("bare runtime", TARGETS / "bare.py", {}),
+                ("this app", None, {}),
+                ("shared client", TARGETS / "sample.py", {"SHARED": "1"}),
+                ("client per request", TARGETS / "sample.py", {}),
+            ):
+                with ExitStack() as stack:
+                    started = time.perf_counter()
+                    target = stack.enter_context(function_app(name, source, self.origin, self.folder, **environ))
+                    wait_until_it_answers(target.url, target.in_query)
+                    colds.setdefault(name, []).append(time.perf_counter() - started)
+                    if last:
+                        self.stack.push(stack.pop_all())
+                        self.targets.append(target)
+        passthrough = program("pass-through", "bench.targets.passthrough", "/api/chat", self.origin)
+        self.targets.insert(1, self.stack.enter_context(passthrough))
+        wait_until_it_answers(self.targets[1].url)
+        self.once["cold start, s"] = {name: statistics.median(values) for name, values in colds.items()}
+
+    def round(self) -> None:
+        """Every case on every target once, target after target, so that noise meets all of them alike."""
+        for case in ROUND:
+            for target in self.targets:
+                if target.in_query and case is LARGE:
+                    continue
+                result = asyncio.run(run(case, target, SHARES.get(target.name, 1)))
+                target.results.setdefault(case.name, []).append(result)
+
+    def once_each(self) -> None:
+        """What takes long, or can be measured once only."""
+        for target in self.targets:
+            httpx2.get(f"{self.origin}/most")
+            result = asyncio.run(run(SLOW, target))
+            result["in_flight"] = httpx2.get(f"{self.origin}/most").json()["most"]
+            target.results[SLOW.name] = [result]
+        for target in self.targets:
+            if target.name in ("pass-through", "bare runtime", "this app"):
+                before = target.rss_mib()
+                target.results[SOAK.name] = [asyncio.run(run(SOAK, target))]
+                self.once.setdefault("RSS before 10,000 calls, MiB", {})[target.name] = before
+                self.once.setdefault("RSS after 10,000 calls, MiB", {})[target.name] = target.rss_mib()
+
+    def imports(self) -> None:
+        """What importing costs, in fresh interpreters."""
+        for compiled in (True, False):
+            for name, statement in IMPORTS.items():
+                label = f"import of {name}, {'with' if compiled else 'without'} bytecode, s"
+                self.once[label] = {"this app": statistics.median(import_seconds(statement, compiled) for _ in range(3))}
+
+
+def import_seconds(statement: str, compiled: bool) -> float:
+    """CPU seconds that `statement` takes in a fresh interpreter, with the bytecode of everything at hand or of nothing."""
+    code = f"import time; before = time.process_time(); {statement}; print(time.process_time() - before)"
+    with tempfile.TemporaryDirectory() as empty:
+        environ = {} if compiled else {"PYTHONPYCACHEPREFIX": empty, "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def median(target: Target, case: Case, what: str) -> float:
+    return (
+        statistics.median(result[what] for result in target.results[case.name])
+        if case.name in target.results
+        else float("nan")
+    )
+
+
+COLUMNS = (
+    ("calls/s at 16", SOME, "per_second", "{:,.0f}"),
+    ("CPU ms per call at 1", ONE, "cpu_ms", "{:.2f}"),
+    ("at 16", SOME, "cpu_ms", "{:.2f}"),
+    ("at 64", MANY, "cpu_ms", "{:.2f}"),
+    ("CPU ms per stream", STREAM, "cpu_ms", "{:.1f}"),
+    ("per paced stream", PACED, "cpu_ms", "{:.1f}"),
+    ("first chunk of a paced stream, ms", PACED, "first_ms", "{:.0f}"),
+    ("1 MB prompt, CPU ms", LARGE, "cpu_ms", "{:.1f}"),
+    ("300 calls of 1 s, s", SLOW, "seconds", "{:.2f}"),
+)
+
+
+def tables(bench: Bench) -> str:
+    """The results in Markdown."""
+    head = ["", "p50 ms", *(name for name, *_ in COLUMNS)]
+    rows = [head, ["---"] * len(head)]
+    for target in bench.targets:
+        cells = [format_number(median(target, case, what), form) for _, case, what, form in COLUMNS]
+        rows.append([target.name, format_number(median(target, ONE, "p50_ms"), "{:.2f}"), *cells])
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    names = [target.name for target in bench.targets if target.name != "direct"]
+    lines += ["", "| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for what, values in bench.once.items():
+        lines.append(f"| {what} | " + " | ".join(f"{values[name]:.2f}" if name in values else "" for name in names) + " |")
+    return "\n".join([*lines, "", *ratios(bench), ""])
+
+
+def format_number(value: float, form: str) -> str:
+    return "" if value != value else form.format(value)
+
+
+def ratios(bench: Bench) -> list[str]:
+    """What can be compared between machines."""
+    by_name = {target.name: target for target in bench.targets}
+    app, bare = by_name["this app"], by_name["bare runtime"]
+    lines = []
+    for name in ("bare runtime", "shared client", "client per request", "pass-through"):
+        ratio = median(app, SOME, "per_second") / median(by_name[name], SOME, "per_second")
+        lines.append(f"- calls/s at 16, this app to {name}: {ratio:.2f}")
+    for case in (ONE, SOME, MANY, STREAM, PACED):
+        app_cpu, bare_cpu = median(app, case, "cpu_ms"), median(bare, case, "cpu_ms")
+        lines.append(
+            f"- CPU, {case.name}: this app to bare runtime {app_cpu / bare_cpu:.2f}; {app_cpu - bare_cpu:.2f} ms above it"
+        )
+    first = median(app, PACED, "first_ms") / median(bare, PACED, "first_ms")
+    lines.append(f"- first chunk of a paced stream, this app to bare runtime: {first:.2f}")
+    slow = median(app, SLOW, "seconds") / median(bare, SLOW, "seconds")
+    lines.append(
+        f"- {SLOW.name}, this app to bare runtime: {slow:.2f}, with {median(app, SLOW, 'in_flight'):.0f} in flight upstream"
+    )
+    imports = [bench.once[f"import of {name}, with bytecode, s"]["this app"] for name in IMPORTS]
+    lines.append(f"- import of function_app to its three packages: {imports[0] / imports[1]:.2f}")
+    return lines
+
+
+def main() -> None:
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        bench = Bench(stack, Path(folder))
+        bench.start()
+        for number in range(ROUNDS):
+            print(
+                f"round {number + 1} of {ROUNDS}, after {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True
+            )
+            bench.round()
+        bench.once_each()
+        bench.imports()
+    RESULTS.write_text(json.dumps({"once": bench.once, "cases": {t.name: t.results for t in bench.targets}}, indent=1))
+    print(tables(bench))
+    print(f"{time.perf_counter() - started:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
