@@ -144,9 +144,12 @@ async def ask(origin: str, host: Host, prompt: str) -> None:
     headers = {"x-functions-key": host.keys.host} if host.keys else {}
     key = f" -H {shlex.quote(f'x-functions-key: {host.keys.host}')}" if host.keys else ""
     print(f"$ curl -N {url}{key} -d {shlex.quote(body)}", flush=True)
-    async with aiohttp.ClientSession() as session, session.post(url, data=body.encode(), headers=headers) as response:
-        async for line in response.content:
-            print(line.decode(), end="", flush=True)
+    try:
+        async with aiohttp.ClientSession() as session, session.post(url, data=body.encode(), headers=headers) as response:
+            async for line in response.content:
+                print(line.decode(), end="", flush=True)
+    except aiohttp.ClientError as exc:
+        print(f"The answer broke off: {exc}")
     print(flush=True)
 
 
@@ -155,7 +158,7 @@ def log_as_the_host_does(host_json: dict[str, Any]) -> None:
     level = host_json.get("logging", {}).get("logLevel", {}).get("default", "Information")
     level = os.environ.get("AzureFunctionsJobHost__logging__logLevel__default") or level
     handler = logging.StreamHandler(sys.stdout)
-    handler.setLevel(LOG_LEVELS[level])
+    handler.setLevel(LOG_LEVELS.get(level.title(), logging.INFO))
     formatter = logging.Formatter("[%(asctime)s.%(msecs)03dZ] %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)

@@ -46,6 +46,8 @@ class LocalSettings:
                 self.messages.append(
                     f"Skipping '{name}' from local settings as it's already defined in current environment variables."
                 )
+            elif not name or "=" in name or "\0" in name + value:
+                self.messages.append(f"Skipping '{name}' because it cannot be an environment variable")
             else:
                 environ[name] = value
                 taken += 1

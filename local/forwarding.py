@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import PayloadAccessError
 from yarl import URL
 
 INVOCATION_ID = "x-ms-invocation-id"
@@ -40,19 +42,19 @@ class Forwarder:
     async def forward(self, request: web.Request, invocation_id: str) -> web.StreamResponse:
         """The runtime's answer, sent on. Raises `NotForwarded` when there is none, and `StreamBroken`."""
         body = Body(request)
-        if body.too_large:
-            raise NotForwarded(413)
+        if body.refusal:
+            raise NotForwarded(body.refusal)
         try:
             answer = await self.connect(request, body, invocation_id)
         except (aiohttp.ClientError, TimeoutError, NotForwarded):
-            raise NotForwarded(413 if body.too_large else 500) from None
+            raise NotForwarded(body.refusal or 500) from None
         async with answer:
             response = web.StreamResponse(status=answer.status, reason=answer.reason)
             for name, value in answer.headers.items():
                 if not is_dropped(name):
                     response.headers.add(name, value)
-            await response.prepare(request)
             try:
+                await response.prepare(request)
                 async for chunk in answer.content.iter_any():
                     await response.write(chunk)
                 await response.write_eof()
@@ -75,7 +77,7 @@ class Forwarder:
             try:
                 return await self.session.request(
                     request.method,
-                    URL(self.origin + request.raw_path, encoded=True),
+                    URL(self.origin + request.rel_url.raw_path_qs, encoded=True),
                     headers=headers,
                     data=body.chunks() if request.can_read_body else None,
                     allow_redirects=False,
@@ -101,20 +103,25 @@ class NotForwarded(Exception):
 
 
 class Body:
-    """The request's body on its way to the runtime, counted."""
+    """The request's body on its way to the runtime."""
 
     def __init__(self, request: web.Request) -> None:
         self.request = request
-        self.too_large = (request.content_length or 0) > BODY_LIMIT
+        self.refusal = 413 if (request.content_length or 0) > BODY_LIMIT else None
+        """The status that the host refuses the body with."""
 
     async def chunks(self) -> AsyncIterator[bytes]:
         size = 0
-        async for chunk in self.request.content.iter_any():
-            size += len(chunk)
-            self.too_large = self.too_large or size > BODY_LIMIT
-            if self.too_large:
-                raise NotForwarded(413)
-            yield chunk
+        try:
+            async for chunk in self.request.content.iter_any():
+                size += len(chunk)
+                if size > BODY_LIMIT:
+                    self.refusal = 413
+                    raise NotForwarded(413)
+                yield chunk
+        except (PayloadAccessError, HttpProcessingError):
+            self.refusal = 400
+            raise NotForwarded(400) from None
 
 
 def is_dropped(header: str) -> bool:

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 HOMEPAGE = "<!doctype html><title>Functions</title><p>Your Functions app is up and running, on your own machine."
 # What the real host's answers say; those of functions come with the runtime's own.
 SERVER = "Kestrel"
+# Seconds.
+WORKER_PATIENCE = 5.0
 
 
 class Host:
@@ -98,17 +100,22 @@ class Host:
                 )
                 try:
                     response = await self.forwarder.forward(request, invocation_id)
-                except NotForwarded:
+                    # Done by now, unless the runtime's server has refused the request by itself.
+                    await asyncio.wait_for(running, WORKER_PATIENCE)
+                except (NotForwarded, TimeoutError):
                     # The runtime waits for a request that will not come.
                     running.cancel()
                     raise
-                await running
         except FunctionFailed as exc:
             logger.error("%s", exc)
             request.protocol.force_close()
-        except (NotForwarded, StreamBroken) as exc:
+        except NotForwarded as exc:
             logger.error("%s", exc)
-            response = empty(exc.status) if isinstance(exc, NotForwarded) else response
+            response = empty(exc.status)
+        except StreamBroken as exc:
+            logger.error("%s", exc)
+        except TimeoutError:
+            logger.error("The runtime answered by itself; the function has not run")
         except asyncio.CancelledError:
             logger.error("Failed to proxy request with ForwarderError: RequestCanceled")
             raise

@@ -14,8 +14,10 @@ class Servers(AsyncExitStack):
 
     async def start(self, application: web.Application, port: int = 0) -> str:
         """Serves `application` and returns its address. Raises OSError when `port` is taken; 0 takes any that is free."""
-        # Handlers are cancelled when their caller hangs up.
-        runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=PATIENCE)
+        # Handlers are cancelled when their caller hangs up, and see bodies as they came.
+        runner = web.AppRunner(
+            application, handler_cancellation=True, access_log=None, shutdown_timeout=PATIENCE, auto_decompress=False
+        )
         await runner.setup()
         self.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, LOOPBACK, port, backlog=1024)

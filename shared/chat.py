@@ -93,10 +93,14 @@ def messages(fields: Fields) -> msgspec.Raw:
 async def respond(failover: Failover, call: InferenceCall) -> Response:
     """Sends the call and makes the chat endpoint's response of the answer."""
     answer = await failover.send(call)
-    if call.stream:
+    if not call.stream:
+        return Response(reply(await answer.read(), answer), headers=answer.headers, media_type="application/json")
+    try:
         chunks = relay.chunks_or_silence(answer, relay.KEEP_ALIVE_INTERVAL, failover.settings.stream_idle)
         return relay.EventStreamResponse(answer, events(chunks))
-    return Response(reply(await answer.read(), answer), headers=answer.headers, media_type="application/json")
+    except BaseException:
+        await answer.aclose()
+        raise
 
 
 def reply(body: bytes, answer: Answer) -> bytes:
@@ -122,7 +126,6 @@ async def events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     parser = sse.EventParser()
     finish_reason: str | None = None
     usage = NULL
-    done = False
     async with aclosing(chunks):
         async for chunk in chunks:
             if chunk == relay.SILENCE:
@@ -131,17 +134,15 @@ async def events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
                 if data == sse.DONE:
                     yield sse.event(msgspec.json.encode({"finish_reason": finish_reason, "usage": usage}))
                     yield sse.event(sse.DONE)
-                    # Reading on to the end of the answer frees its connection for the next call.
-                    done = True
-                    break
+                    await relay.drain(chunks)
+                    return
                 completion = chunk_of_completion(data)
                 usage = completion.usage if completion.usage != NULL else usage
                 for choice in completion.choices:
                     finish_reason = choice.finish_reason or finish_reason
                     if text := choice.delta.text():
                         yield sse.event(msgspec.json.encode({"delta": text}))
-    if not done:
-        raise StreamBroken
+    raise StreamBroken
 
 
 def chunk_of_completion(data: bytes) -> Completion:

@@ -7,10 +7,15 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, cast
 
+import aiohttp
 import httpx2
-from openai import APIStatusError, AsyncAzureOpenAI, AsyncOpenAI, AsyncStream, DefaultAioHttpClient, Omit
+from openai import APIConnectionError, APIStatusError, AsyncAzureOpenAI, AsyncOpenAI, AsyncStream, DefaultAioHttpClient, Omit
+
+# What DefaultAioHttpClient is made of; the SDK has no public name for it.
+from openai._vendor.httpx_aiohttp import AiohttpTransport
 
 from shared.errors import error_of
 from shared.settings import Endpoint, Settings
@@ -26,6 +31,8 @@ USER_AGENT = "azure-functions-openai"
 CONNECT_TIMEOUT = 10.0
 # Seconds. Shorter than what Azure's front ends keep an idle connection for, so that ours end first.
 KEEPALIVE_EXPIRY = 30.0
+# All that says that no answer, or not the whole of it, has come: neither the SDK nor its transport wraps all of these.
+TRANSPORT_ERRORS = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
 # Set per request by the SDK, about itself.
 SDK_HEADERS = {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Omit()}
 
@@ -76,7 +83,7 @@ class EndpointClient:
         """The answer to `call`, its body still to be read.
 
         Where Azure refuses the token, a fresh one gets one more try. Raises the SDK's `APIStatusError`, whose
-        response has been read, and `APIConnectionError`; `UpstreamAuthError` when there is no token.
+        response has been read, `TRANSPORT_ERRORS`, and `UpstreamAuthError` when there is no token.
         """
         try:
             return await self.send(call)
@@ -166,10 +173,20 @@ def http_client(settings: Settings) -> httpx2.AsyncClient:
     """The connection pool. aiohttp serves it, because httpx2's own pool costs more with every open connection."""
     # A deadline or an idle limit of ours ends every wait before these do; connecting has no other.
     longest_wait = 2 * max(settings.request_timeout, settings.stream_idle)
+    transport = AiohttpTransport()
+    # The transport's own session would keep Azure's cookies, and send them along with the calls of other callers.
+    # The pool is larger than the number of calls that may be in flight: a full one looks like an endpoint that is down.
+    transport.client = lambda: aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=settings.max_concurrent_calls + 100, keepalive_timeout=KEEPALIVE_EXPIRY, ssl=transport.ssl_context
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=True,
+    )
     return DefaultAioHttpClient(
+        transport=transport,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         timeout=httpx2.Timeout(longest_wait, connect=CONNECT_TIMEOUT),
-        # Larger than the number of calls that may be in flight: a full pool looks like an endpoint that is down.
-        limits=httpx2.Limits(max_connections=settings.max_concurrent_calls + 100, keepalive_expiry=KEEPALIVE_EXPIRY),
         # A redirect would carry the credentials elsewhere.
         follow_redirects=False,
     )

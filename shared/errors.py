@@ -72,6 +72,11 @@ def error_of(body: bytes) -> ErrorDetail:
     return error
 
 
+def header_safe(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of `headers` whose values can be sent on: printable ASCII."""
+    return {name: value for name, value in headers.items() if value.isascii() and value.isprintable()}
+
+
 class BadRequest(GatewayError):
     status = 400
     type = "invalid_request_error"

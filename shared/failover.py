@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from email.utils import parsedate_to_datetime
 
 import httpx2
-from openai import APIConnectionError, APIStatusError
+from openai import APIStatusError
 
-from shared.clients import Clients, EndpointClient, InferenceCall, auth_advice, shared_clients
+from shared.clients import TRANSPORT_ERRORS, Clients, EndpointClient, InferenceCall, auth_advice, shared_clients
 from shared.errors import (
     DeadlineExceeded,
     DeploymentNotFound,
@@ -21,6 +21,7 @@ from shared.errors import (
     UpstreamRefusal,
     UpstreamUnreachable,
     error_of,
+    header_safe,
 )
 
 logger = logging.getLogger(__name__)
@@ -58,13 +59,13 @@ class Answer:
                 return await self.response.aread()
         except TimeoutError:
             raise DeadlineExceeded from None
-        except httpx2.HTTPError:
+        except TRANSPORT_ERRORS:
             raise UpstreamUnreachable from None
         finally:
             await self.aclose()
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes; raises `httpx2.HTTPError` when it breaks off."""
+        """The body as it comes; raises `TRANSPORT_ERRORS` when it breaks off."""
         return self.response.aiter_raw()
 
     async def aclose(self) -> None:
@@ -112,7 +113,7 @@ class Failover:
             response = await endpoint.post(call)
         except APIStatusError as exc:
             raise self.refusal(endpoint, exc.response, call) from None
-        except APIConnectionError as exc:
+        except TRANSPORT_ERRORS as exc:
             logger.warning("No answer from endpoint %d: %s", endpoint.position, exc.__cause__ or exc)
             endpoint.cool(COOL_DOWN)
             raise UpstreamUnreachable from None
@@ -135,11 +136,11 @@ class Failover:
             endpoint.cool(COOL_DOWN, call.deployment)
             return DeploymentNotFound()
         if status in CALLERS_STATUSES:
-            headers["content-type"] = response.headers.get("content-type", "application/json")
+            headers |= header_safe({"content-type": response.headers.get("content-type", "application/json")})
             return UpstreamRefusal(status, response.content, headers)
         logger.error("Endpoint %d answered %d %s", endpoint.position, status, code)
         # Other 4xx and 3xx are about how this app calls, such as an API version that does not exist.
-        return UpstreamFailure(status if status >= 500 or status == 408 else 502, headers)
+        return UpstreamFailure(status if 500 <= status <= 599 or status == 408 else 502, headers)
 
 
 def cool_down(response: httpx2.Response) -> float:
@@ -159,11 +160,13 @@ def cool_down(response: httpx2.Response) -> float:
 
 
 def returned_headers(response: httpx2.Response) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in response.headers.items()
-        if name in RETURNED_HEADERS or name.startswith(RETURNED_PREFIX)
-    }
+    return header_safe(
+        {
+            name: value
+            for name, value in response.headers.items()
+            if name in RETURNED_HEADERS or name.startswith(RETURNED_PREFIX)
+        }
+    )
 
 
 def nothing() -> None:

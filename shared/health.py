@@ -11,9 +11,17 @@ import math
 import time
 from dataclasses import dataclass
 
-from openai import APIConnectionError, APIStatusError
+from openai import APIStatusError
 
-from shared.clients import CHAT_COMPLETIONS, Clients, EndpointClient, InferenceCall, auth_advice, shared_clients
+from shared.clients import (
+    CHAT_COMPLETIONS,
+    TRANSPORT_ERRORS,
+    Clients,
+    EndpointClient,
+    InferenceCall,
+    auth_advice,
+    shared_clients,
+)
 from shared.errors import ErrorDetail, SettingsError, UpstreamAuthError, error_of
 
 logger = logging.getLogger(__name__)
@@ -132,7 +140,7 @@ class Health:
             return self.read(exc.status_code, error_of(exc.response.content))
         except UpstreamAuthError:
             return DOWN, f"no token for the managed identity {self.settings.identity}; is it assigned to the app?"
-        except APIConnectionError:
+        except TRANSPORT_ERRORS:
             return DOWN, "cannot be reached; check AZURE_OPENAI_ENDPOINT, and the resource's firewall"
         await response.aclose()
         return DOWN, f"answered {response.status_code} to a chat without messages"

@@ -4,7 +4,7 @@ import msgspec
 from azurefunctions.extensions.http.fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from shared.errors import BadRequest, BodyTooLarge, CallerGone, ModelNotFound
+from shared.errors import BadRequest, BodyTooLarge, CallerGone, ModelNotFound, header_safe
 from shared.settings import Settings
 
 Fields = dict[str, msgspec.Raw]
@@ -76,5 +76,4 @@ def deployment_for(model: str | None, settings: Settings) -> str:
 
 def forwarded_headers(request: Request) -> dict[str, str]:
     """The caller's headers that go to Azure. A header in other than printable ASCII is dropped."""
-    found = ((name, request.headers.get(name, "")) for name in FORWARDED_HEADERS)
-    return {name: value for name, value in found if value and value.isascii() and value.isprintable()}
+    return header_safe({name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers})

@@ -6,16 +6,17 @@ from contextlib import aclosing
 from typing import Any
 
 import anyio
-import httpx2
 from azurefunctions.extensions.http.fastapi import Request, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from shared import sse
+from shared.clients import TRANSPORT_ERRORS
 from shared.errors import CallerGone, StreamBroken, as_gateway_error
 from shared.failover import Answer
 
 # Seconds. Azure's load balancer cuts a connection that is silent for about 230 s.
 KEEP_ALIVE_INTERVAL = 15.0
+DRAIN_LIMIT = 1.0
 SILENCE = b""
 
 
@@ -69,6 +70,16 @@ async def chunks_or_silence(answer: Answer, interval: float, idle: float) -> Asy
         yield data
 
 
+async def drain(chunks: AsyncIterator[bytes]) -> None:
+    """Reads what is left of an answer that has told all, for a moment: its connection can then serve another call."""
+    try:
+        async with asyncio.timeout(DRAIN_LIMIT):
+            async for _ in chunks:
+                pass
+    except (*TRANSPORT_ERRORS, TimeoutError):
+        pass
+
+
 async def next_chunk(chunks: AsyncIterator[bytes]) -> bytes | None:
     return await anext(chunks, None)
 
@@ -103,7 +114,7 @@ async def failure_as_event(events: AsyncGenerator[bytes]) -> AsyncGenerator[byte
             async for event in events:
                 yield event
         except Exception as exc:
-            broken = isinstance(exc, httpx2.HTTPError | TimeoutError)
+            broken = isinstance(exc, (*TRANSPORT_ERRORS, TimeoutError, StreamBroken))
             # Printed, because the host drops log records of a stream: to it, the invocation has ended.
             print(f"A stream broke off: {type(exc).__name__}", flush=True)
             yield sse.event((StreamBroken() if broken else as_gateway_error(exc)).body())

@@ -22,6 +22,7 @@ from shared.values import (
     origin,
     positive_integer,
     positive_number,
+    quoted,
 )
 
 logger = logging.getLogger(__name__)
@@ -90,8 +91,8 @@ class Settings:
             default_deployment=default_deployment or "",
             deployments=deployments(reader, default_deployment),
             use_identity=use_identity,
-            identity_client_id=reader.text("AZURE_CLIENT_ID") or None,
-            token_scope=reader.text("AZURE_OPENAI_TOKEN_SCOPE") or inferred_token_scope(reader, origins),
+            identity_client_id=reader.optional("AZURE_CLIENT_ID", header_safe),
+            token_scope=reader.optional("AZURE_OPENAI_TOKEN_SCOPE", header_safe) or inferred_token_scope(reader, origins),
             caller_keys=caller_keys(reader),
             request_timeout=reader.seconds("REQUEST_TIMEOUT_SECONDS", 200),
             attempt_timeout=reader.seconds("ATTEMPT_TIMEOUT_SECONDS", 100),
@@ -145,7 +146,7 @@ class Reader:
     def text(self, name: str, default: str = "") -> str:
         """The setting's value without surrounding blanks; missing, empty and invalid ones give `default`."""
         self.asked.add(name)
-        value = (self.environ.get(name) or self.file.get(name) or "").strip()
+        value = (self.environ.get(name) or "").strip() or (self.file.get(name) or "").strip()
         if value.startswith(UNRESOLVED_REFERENCE):
             self.problems[name] = (
                 "is a Key Vault reference that did not resolve; check that the secret exists "
@@ -168,14 +169,22 @@ class Reader:
             if required:
                 self.problems.setdefault(name, "is missing")
             return []
+        parsed: list[T] = []
         parts = [part.strip() for part in text.split(separator)] if separator else [text]
-        try:
-            if not all(parts):
-                raise ValueError("has an empty entry; remove the superfluous comma")
-            return [parse(part) for part in parts]
-        except ValueError as exc:
-            self.problems[name] = str(exc)
+        if not all(parts):
+            self.problems[name] = "has an empty entry; remove the superfluous comma"
             return []
+        try:
+            for part in parts:
+                parsed.append(parse(part))  # noqa: PERF401, the error tells how far it came
+        except ValueError as exc:
+            entry = f" (entry {len(parsed) + 1} of {len(parts)})" if len(parts) > 1 else ""
+            self.problems[name] = f"{exc}{entry}"
+            return []
+        return parsed
+
+    def optional[T](self, name: str, parse: Callable[[str], T]) -> T | None:
+        return self.parsed(name, parse) if self.text(name) else None
 
     def seconds(self, name: str, default: float) -> float:
         return self.parsed(name, positive_number, str(default)) or default
@@ -190,7 +199,7 @@ def endpoints(reader: Reader, origins: list[str], use_identity: bool) -> tuple[E
     if use_identity:
         return tuple(Endpoint(origin, None) for origin in origins)
     authentication = reader.text("AUTHENTICATION")
-    not_azure = f"AUTHENTICATION is {authentication[:20]!r}, which is not 'AZURE'"
+    not_azure = f"AUTHENTICATION is {quoted(authentication)}, which is not 'AZURE'"
     if authentication.upper() not in ("", "KEY"):
         reader.warnings.append(f"{not_azure}: an API key is used")
     name = next((name for name in KEY_NAMES if reader.text(name)), KEY_NAMES[0])

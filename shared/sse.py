@@ -17,14 +17,17 @@ class EventParser:
     """Turns a stream of bytes, split anywhere, into the data of its events."""
 
     def __init__(self) -> None:
-        self.rest = b""
+        self.rest = bytearray()
         self.data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of the events that `chunk` completes. Comments and fields other than data are passed over."""
-        lines = (self.rest + chunk).splitlines(keepends=True)
+        self.rest += chunk
+        if b"\n" not in chunk and b"\r" not in chunk:
+            return []
+        lines = bytes(self.rest).splitlines(keepends=True)
         # A last line without its end waits for the rest; so does one that ends in \r, which may be half of \r\n.
-        self.rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        self.rest = bytearray(lines.pop() if lines and not lines[-1].endswith(b"\n") else b"")
         complete = []
         for line in lines:
             content = line.rstrip(b"\r\n")

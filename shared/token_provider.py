@@ -6,6 +6,7 @@ azure-identity alone fetches once per concurrent caller, and makes callers wait 
 import asyncio
 import logging
 import math
+import re
 import time
 from collections.abc import Callable
 
@@ -69,13 +70,18 @@ class TokenProvider:
 
         Asks past azure-identity's cache, at most once per token and per minute.
         """
-        if self.token and self.token.token == refused:
-            if self.request is None:
-                if self.clock() < self.replaced_at + REPLACEMENT_INTERVAL:
-                    return False
-                self.replaced_at = self.clock()
+        if self.is_current(refused) and self.request:
+            await asyncio.shield(self.request)
+        # What was under way may have been a renewal, which need not bring another token.
+        if self.is_current(refused):
+            if self.clock() < self.replaced_at + REPLACEMENT_INTERVAL:
+                return False
+            self.replaced_at = self.clock()
             await asyncio.shield(self.requested(past_cache=True))
-        return self.token is not None and self.token.token != refused
+        return not self.is_current(refused)
+
+    def is_current(self, token: str) -> bool:
+        return self.token is None or self.token.token == token
 
     def requested(self, *, past_cache: bool = False) -> asyncio.Task[None]:
         """The request under way, or a new one: there is never more than one."""
@@ -99,7 +105,16 @@ class TokenProvider:
         try:
             token = await asyncio.to_thread(self.credential.get_token_info, self.scope, options=options)
         except AzureError as exc:
-            logger.error("No token for the app's identity: %s", exc.message)
+            logger.error("No token for the app's identity: %s", without_tokens(exc.message))
             raise UpstreamAuthError from exc
-        self.renew_at = max(token.refresh_on or token.expires_on - RENEWAL_MARGIN, self.clock())
+        if self.token and self.token.token == token.token:
+            # azure-identity had no newer one; asking at every call would only cost threads.
+            self.renew_at = self.clock() + RENEWAL_INTERVAL
+        else:
+            self.renew_at = token.refresh_on or token.expires_on - RENEWAL_MARGIN
         self.token = token
+
+
+def without_tokens(message: str) -> str:
+    """The text of an error of azure-identity, which can quote what the identity endpoint has answered."""
+    return re.sub(r"[\w-]{8,}\.[\w-]{8,}\.[\w.-]*", "(token)", re.sub(r"Content: .*", "Content: (left out)", message))

@@ -14,7 +14,12 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 API_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?")
 # What App Service leaves in place of a Key Vault reference that it could not resolve.
 UNRESOLVED_REFERENCE = "@Microsoft.KeyVault("
+HOST = re.compile(r"(?:[A-Za-z0-9.-]*[A-Za-z0-9]|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+PRINTABLE = re.compile(r"[\x21-\x7e]+")
 SHORTEST_CALLER_KEY = 16
+LONGEST_QUOTE = 24
+# A day, in seconds.
+LONGEST_TIME = 86400
 # The least and the most of each field, and the names it takes.
 NCRONTAB_FIELDS = (
     (0, 59, ""),
@@ -34,17 +39,23 @@ class CallerKey:
     key: str = field(repr=False)
 
 
+def quoted(text: str) -> str:
+    """`text` for an error, unless it is so long that it may be a key in the wrong place."""
+    return repr(text) if len(text) <= LONGEST_QUOTE else f"a text of {len(text)} characters"
+
+
 def origin(text: str) -> str:
     try:
         url = urlsplit(text)
-        valid = bool(url.scheme in ("http", "https") and url.hostname and url.port != 0)
+        host = url.netloc.rpartition("@")[2]
+        valid = url.scheme in ("http", "https") and HOST.fullmatch(host) and url.port != 0
     except ValueError:
-        valid = False
-    if not valid or not re.fullmatch(r"[\x21-\x7e]+", text):
+        valid = None
+    if not valid or not PRINTABLE.fullmatch(text):
         raise ValueError("is not a URL; it should look like https://NAME.openai.azure.com")
-    bare = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
     if url.scheme == "http" and not is_loopback(url):
-        raise ValueError(f"must begin with https://, as in https://{bare.removeprefix('http://')}")
+        raise ValueError("must begin with https:// (http:// is for this machine alone)")
+    bare = f"{url.scheme}://{host}"
     if text.rstrip("/").lower() != bare.lower():
         raise ValueError(f"must be the bare address of the resource: use {bare}")
     return bare
@@ -64,13 +75,13 @@ def api_version(text: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise ValueError(f"{text[:20]!r} is not an API version; use a dated one such as 2024-10-21, or v1")
+        raise ValueError(f"{quoted(text)} is not an API version; use a dated one such as 2024-10-21, or v1")
     return text.lower()
 
 
 def deployment_name(text: str) -> str:
     if not NAME.fullmatch(text) or not text.strip("."):
-        raise ValueError(f"{text[:64]!r} is not a deployment's name: 1 to 64 letters, digits, '-', '_' and '.'")
+        raise ValueError(f"{quoted(text)} is not a deployment's name: 1 to 64 letters, digits, '-', '_' and '.'")
     return text
 
 
@@ -82,16 +93,17 @@ def alias_pair(text: str) -> tuple[str, str]:
 def caller_key(text: str) -> CallerKey:
     name, _, key = (part.strip() for part in text.partition("="))
     if not NAME.fullmatch(name):
-        raise ValueError("must be a list of name=key, the names of letters, digits, '-', '_' and '.'")
-    if len(header_safe(key)) < SHORTEST_CALLER_KEY:
-        raise ValueError(f"has a key of fewer than {SHORTEST_CALLER_KEY} characters for {name!r}")
+        raise ValueError("must be name=key, the name of letters, digits, '-', '_' and '.'")
+    if len(key) < SHORTEST_CALLER_KEY:
+        raise ValueError(f"has a key of fewer than {SHORTEST_CALLER_KEY} characters; it must be name=key")
+    header_safe(key)
     return CallerKey(name, key)
 
 
 def header_safe(text: str) -> str:
     """A secret that can stand in a header; the error does not repeat it."""
-    if not re.fullmatch(r"[\x21-\x7e]*", text):
-        raise ValueError("has characters that a key cannot have (blanks, control or non-ASCII characters)")
+    if not PRINTABLE.fullmatch(text):
+        raise ValueError("has characters that cannot stand in it (blanks, control or non-ASCII characters)")
     if text.startswith(UNRESOLVED_REFERENCE):
         raise ValueError("holds a Key Vault reference that did not resolve")
     return text
@@ -108,7 +120,7 @@ def ncrontab(text: str) -> str:
     fields = text.split()
     limits = NCRONTAB_FIELDS[-len(fields) :] if len(fields) in (5, 6) else ()
     if not limits or not all(map(is_ncrontab_field, fields, limits)):
-        raise ValueError(f"{text[:40]!r} is not an NCRONTAB expression such as '0 */5 * * * *'")
+        raise ValueError(f"{quoted(text)} is not an NCRONTAB expression such as '0 */5 * * * *'")
     return text
 
 
@@ -131,8 +143,8 @@ def positive_number(text: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not 0 < number < math.inf:
-        raise ValueError("must be a number greater than 0")
+    if not 0 < number <= LONGEST_TIME:
+        raise ValueError(f"must be a number of seconds greater than 0, at most {LONGEST_TIME}")
     return number
 
 
