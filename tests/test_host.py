@@ -3,6 +3,7 @@
 What the real host does and this one does not is listed in local/README.md.
 """
 
+import gzip
 import re
 import socket
 import sys
@@ -269,6 +270,28 @@ class TestForwarding:
 
     def test_a_chunked_body_is_streamed(self, open_host: HostApp) -> None:
         assert open_host.http.post("/api/seen", content=iter([b"one", b"two"])).json()["body"] == 6
+
+    def test_an_encoded_body_arrives_as_it_was_sent(self, open_host: HostApp) -> None:
+        for body in (gzip.compress(b"a" * 1000), b"not gzip at all"):
+            headers = {"content-encoding": "gzip"}
+            seen = open_host.http.post("/api/seen", content=body, headers=headers).json()
+            assert seen["body"] == len(body)
+            assert dict(seen["headers"])["content-encoding"] == "gzip"
+
+    def test_a_request_with_the_whole_url_in_it_is_understood(self, open_host: HostApp) -> None:
+        with open_host.connection() as caller:
+            caller.sendall(b"GET http://localhost/api/seen?a=b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+    def test_a_body_that_is_no_chunks_is_refused_and_nothing_hangs(self, open_host: HostApp) -> None:
+        with open_host.connection() as caller:
+            caller.sendall(b"POST /api/seen HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+            assert caller.recv(65536).partition(b"\r\n")[0] in (b"HTTP/1.0 400 Bad Request", b"HTTP/1.1 400 Bad Request")
+
+    def test_a_request_that_the_runtime_refuses_by_itself_ends(self, open_host: HostApp) -> None:
+        headers = {f"x-long-{number}": "a" * 5000 for number in range(30)}
+        assert open_host.http.get("/api/seen", headers=headers).status_code == 400
+        open_host.wait_for("The runtime answered by itself")
 
     def test_headers_are_added_and_a_callers_own_invocation_id_is_overwritten(self, open_host: HostApp) -> None:
         seen = open_host.http.get("/api/seen", headers={"x-ms-invocation-id": "mine", "x-own": "kept"}).json()

@@ -73,6 +73,33 @@ async def test_an_expired_token_is_never_handed_out(
     assert await provider() != first
 
 
+async def test_a_renewal_that_brings_no_newer_token_is_not_repeated_at_every_call(
+    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpoint
+) -> None:
+    endpoint.journal.scripts.insert(0, {"lifetime": 400})
+    first = await provider()
+    # The provider finds it old, azure-identity does not yet, and hands out the same one.
+    clock.ahead = 150
+    for _ in range(5):
+        assert await provider() == first
+        assert (provider.request is not None) == (_ == 0)
+        await settled(provider)
+    assert len(endpoint.journal.entries) == 1
+
+
+async def test_a_refusal_during_a_renewal_that_brings_nothing_new_asks_past_the_cache(
+    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpoint
+) -> None:
+    endpoint.journal.scripts.insert(0, {"lifetime": 400})
+    refused = await provider()
+    clock.ahead = 150
+    assert await provider() == refused
+    assert provider.request is not None
+    assert await provider.replace(refused)
+    assert await provider() != refused
+    assert len(endpoint.journal.entries) == 2
+
+
 async def test_a_refused_token_is_replaced_past_azure_identitys_cache(
     provider: TokenProvider, endpoint: IdentityEndpoint
 ) -> None:

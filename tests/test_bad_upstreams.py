@@ -1,0 +1,194 @@
+"""Endpoints that break HTTP's or Azure's promises, played byte by byte over real sockets."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from threading import Event, Thread
+
+import pytest
+
+from shared.errors import UpstreamAuthError
+from shared.token_provider import TokenProvider, default_credential
+from tests.running import LocalApp, local_app
+
+ERROR = b'{"error":{"code":"429","message":"slow down"}}'
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
+PIECE = b'data: {"choices":[{"delta":{"content":"piece"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def chunked(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+class RawUpstream:
+    """Listens at localhost, takes requests, and answers each with the bytes of `answer`, then waits or closes."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self.closes = True
+        self.requests: list[bytes] = []
+        self.loop = asyncio.new_event_loop()
+        self.port = 0
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                await reader.readexactly(length)
+                self.requests.append(head)
+                writer.write(self.answer)
+                await writer.drain()
+                if self.closes:
+                    # aiohttp drops what it has not handed out yet when the connection ends too early.
+                    await asyncio.sleep(0.1)
+                    break
+        writer.close()
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        self.stop = asyncio.Event()
+        async with await asyncio.start_server(self.handle, "127.0.0.1", 0) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            ready()
+            await self.stop.wait()
+
+
+@pytest.fixture(scope="module")
+def raw() -> Iterator[RawUpstream]:
+    upstream, ready = RawUpstream(), Event()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=lambda: upstream.loop) as runner:
+            runner.run(upstream.serve(ready.set))
+
+    thread = Thread(target=run)
+    thread.start()
+    ready.wait()
+    yield upstream
+    upstream.loop.call_soon_threadsafe(upstream.stop.set)
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def raw_app(raw: RawUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+    settings = {
+        # By name: cookie jars ignore hosts that are addresses.
+        "AZURE_OPENAI_ENDPOINT": f"http://localhost:{raw.port}",
+        "AZURE_OPENAI_KEY": "some-key",
+        "AZURE_OPENAI_API_VERSION": "2024-10-21",
+        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
+        "MAX_CONCURRENT_CALLS": "2",
+        "STREAM_IDLE_SECONDS": "2",
+        "REQUEST_TIMEOUT_SECONDS": "20",
+    }
+    with local_app(tmp_path_factory.mktemp("app"), **settings) as app:
+        yield app
+
+
+@pytest.fixture(autouse=True)
+def reset(raw: RawUpstream) -> None:
+    raw.answer, raw.closes = b"", True
+    raw.requests.clear()
+
+
+def test_azures_cookies_are_not_sent_back_with_later_calls(raw: RawUpstream, raw_app: LocalApp) -> None:
+    raw.answer = b"HTTP/1.1 400 Bad\r\nset-cookie: sess=abc; Path=/\r\ncontent-length: 2\r\n\r\n{}"
+    raw.closes = False
+    for _ in range(2):
+        response = raw_app.chat({"prompt": "Hello"})
+        assert response.status_code == 400
+        assert "set-cookie" not in response.headers
+    assert len(raw.requests) == 2
+    assert not any(b"cookie" in head.lower() for head in raw.requests)
+
+
+BROKEN = {
+    "nothing": b"",
+    "no HTTP": b"220 mail.example.com ESMTP\r\n\r\n",
+    "a bad length": b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n{}",
+    "a huge header": b"HTTP/1.1 200 OK\r\nx-huge: " + b"a" * 100_000 + b"\r\n\r\n",
+    "a control character in a header": b"HTTP/1.1 200 OK\r\nx-bad: a\x00b\r\ncontent-length: 2\r\n\r\n{}",
+    "half an answer": b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
+    "half an error": b"HTTP/1.1 429 Slow\r\ncontent-length: 100\r\n\r\n{",
+    "an error in bad gzip": b"HTTP/1.1 400 Bad\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
+    "a status that does not exist": b"HTTP/1.1 999 What\r\ncontent-length: 2\r\n\r\n{}",
+    "a redirect": b"HTTP/1.1 307 Elsewhere\r\nlocation: http://localhost:9/\r\ncontent-length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_answers_are_502_and_free_their_place(raw: RawUpstream, raw_app: LocalApp, name: str, stream: bool) -> None:
+    raw.answer = BROKEN[name]
+    for _ in range(3):
+        response = raw_app.chat({"prompt": "Hello", "stream": stream})
+        if response.status_code == 200:
+            assert '"code":"stream_broken"' in response.text
+            assert "[DONE]" not in response.text
+        else:
+            assert response.status_code == 502
+            assert response.json()["error"]["code"] in ("upstream_unreachable", "upstream_error")
+        assert "localhost" not in response.text
+
+
+@pytest.mark.parametrize("status", [200, 429])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_header_that_cannot_be_sent_on_is_dropped(raw: RawUpstream, raw_app: LocalApp, status: int, stream: bool) -> None:
+    body = ERROR if status == 429 else PIECE + DONE if stream else b'{"choices":[{"message":{"content":"piece"}}]}'
+    head = f"HTTP/1.1 {status} X\r\nx-ms-region: €\r\nx-request-id: kept\r\ncontent-length: {len(body)}\r\n\r\n"
+    raw.answer = head.encode() + body
+    raw.closes = False
+    for _ in range(3):
+        response = raw_app.chat({"prompt": "Hello", "stream": stream})
+        assert response.status_code == status
+        assert response.headers["x-request-id"] == "kept"
+        assert "x-ms-region" not in response.headers
+
+
+@pytest.mark.parametrize("rest", [b"", PIECE, b"data: garbage\n\n"])
+@pytest.mark.parametrize("closes", [True, False])
+def test_nothing_follows_done(raw: RawUpstream, raw_app: LocalApp, rest: bytes, closes: bool) -> None:
+    raw.answer = STREAM + b"\r\n" + chunked(PIECE + DONE) + (chunked(rest) if rest else b"")
+    raw.closes = closes
+    with raw_app.streamed() as events:
+        assert next(events) == '{"delta":"piece"}'
+        assert next(events) == '{"finish_reason":null,"usage":null}'
+        assert list(events) == ["[DONE]"]
+
+
+def test_one_event_of_megabytes_is_passed_on(raw: RawUpstream, raw_app: LocalApp) -> None:
+    long = b"a" * 8_000_000
+    raw.answer = STREAM + b"\r\n" + chunked(PIECE.replace(b"piece", long) + DONE) + b"0\r\n\r\n"
+    with raw_app.streamed() as events:
+        assert len(next(events)) == len(long) + len('{"delta":""}')
+
+
+def test_the_log_stays_free_of_tracebacks(raw_app: LocalApp) -> None:
+    assert "Traceback" not in raw_app.output
+    assert "Unexpected" not in raw_app.output
+    assert "some-key" not in raw_app.output
+
+
+@pytest.mark.anyio
+async def test_an_identity_endpoint_that_breaks_off_in_a_token_does_not_have_it_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "eyJhbGciOiJIUzI1NiJ9.c2VjcmV0LXRva2Vu.c2lnbmF0dXJl"
+    answer = f'{{"access_token":"{secret}","expires_on":"16'
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n"
+        writer.write((head + answer).encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/msi/token")
+        monkeypatch.setenv("IDENTITY_HEADER", "header")
+        with pytest.raises(UpstreamAuthError):
+            await TokenProvider(default_credential(None), "https://cognitiveservices.azure.com/.default")()
+    told = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("shared"))
+    assert "No token for the app's identity" in told
+    assert secret not in told
