@@ -15,6 +15,8 @@ DROPPED = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "al
 BODY_LIMIT = 104_857_600
 # Seconds.
 SILENCE_LIMIT = 240.0
+# Less than what the runtime's server keeps an idle connection for (uvicorn: 5 s), which it then closes on a request.
+KEEPALIVE = 2.0
 CONNECT_TRIES = 10
 CONNECT_PAUSES = (0.05, 0.25)
 
@@ -28,7 +30,7 @@ class Forwarder:
 
     async def __aenter__(self) -> "Forwarder":
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE),
             timeout=aiohttp.ClientTimeout(total=None, sock_read=self.silence_limit),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

@@ -9,6 +9,7 @@ import math
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from azure.core.credentials import AccessTokenInfo, SupportsTokenInfo, TokenRequestOptions
 from azure.core.exceptions import AzureError
@@ -71,7 +72,8 @@ class TokenProvider:
         Asks past azure-identity's cache, at most once per token and per minute.
         """
         if self.is_current(refused) and self.request:
-            await asyncio.shield(self.request)
+            with suppress(UpstreamAuthError):
+                await asyncio.shield(self.request)
         # What was under way may have been a renewal, which need not bring another token.
         if self.is_current(refused):
             if self.clock() < self.replaced_at + REPLACEMENT_INTERVAL:
