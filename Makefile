@@ -1,6 +1,6 @@
 # start, test and lint set up what they need in .venv; nothing is installed again until a requirements file changes.
 
-PYTHONS := python3.14 python3.13 python3 python
+PYTHONS := python3.13 python3.14 python3 python
 PYTHON := $(shell for p in $(PYTHONS); do $$p -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 READY := .venv/.ready
 RUN := .venv/bin/python

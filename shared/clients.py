@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, cast
+from urllib.request import getproxies
 
 import aiohttp
 import httpx2
@@ -181,7 +182,8 @@ def http_client(settings: Settings) -> httpx2.AsyncClient:
             limit=settings.max_concurrent_calls + 100, keepalive_timeout=KEEPALIVE_EXPIRY, ssl=transport.ssl_context
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=True,
+        # Only behind a proxy: aiohttp looks through the environment and .netrc at every call.
+        trust_env=bool(getproxies()),
     )
     return DefaultAioHttpClient(
         transport=transport,

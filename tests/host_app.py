@@ -135,6 +135,16 @@ async def often(timer: func.TimerRequest) -> None:
     print(f"often {timer.schedule_status} {timer.past_due}", flush=True)
 
 
+@app.timer_trigger(schedule="* * * * * *", arg_name="timer")
+async def slow(timer: func.TimerRequest) -> None:
+    await asyncio.sleep(2.2)
+
+
+@app.timer_trigger(schedule="00:00:01", arg_name="timer")
+async def grumpy(timer: func.TimerRequest) -> None:
+    raise ValueError("told to fail every second")
+
+
 @app.timer_trigger(schedule="%SCHEDULE%", arg_name="timer", run_on_startup=True)
 async def seldom(timer: func.TimerRequest) -> None:
     print(f"seldom {timer.schedule_status} {timer.schedule}", flush=True)

@@ -119,6 +119,13 @@ class Running:
         assert found, f"{text!r} was not printed in time:\n{self.output}"
         assert text in self.output, self.output
 
+    def wait_for_more(self) -> None:
+        """Waits until another line has been printed."""
+        with self.printed:
+            seen = len(self.lines)
+            assert self.printed.wait_for(lambda: len(self.lines) > seen, PATIENCE), self.output
+            assert "(end of output)" not in self.output, self.output
+
     def connection(self) -> socket.socket:
         """A plain connection to it, for what an HTTP client would not send."""
         return socket.create_connection(("127.0.0.1", self.port), PATIENCE)

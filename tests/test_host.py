@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import httpx2
@@ -224,6 +225,7 @@ class TestStart:
                     assert response.headers.get("access-control-allow-origin") == (origin if allowed else None)
                 assert asked.headers.get("access-control-allow-headers") == ("x-functions-key" if allowed else None)
                 assert asked.headers.get("access-control-allow-methods") == ("POST" if allowed else None)
+                assert answered.headers.get("access-control-allow-credentials") == ("true" if allowed else None)
 
     def test_cors_on_the_command_line_takes_any_origin(self, tmp_path: Path) -> None:
         with host_app(tmp_path / "app", "--cors", "*", environ=SETTINGS) as host:
@@ -446,6 +448,22 @@ class TestTimers:
     def test_run_on_startup_fires_at_once_and_the_first_last_run_is_a_minimum_date(self, open_host: HostApp) -> None:
         open_host.wait_for("seldom {'Last': '0001-01-01T00:00:00', 'Next': '")
         assert "{'AdjustForDST': True}" in open_host.output
+
+    def test_runs_never_overlap_and_missed_ones_are_not_made_up_for(self, open_host: HostApp) -> None:
+        while open_host.output.count("Executed 'Functions.slow'") < 3:
+            open_host.wait_for_more()
+        lines = re.findall(rf"{STAMP}(Executing|Executed) 'Functions\.slow'", open_host.output)
+        assert lines[:6] == ["Executing", "Executed"] * 3
+        # Each takes 2.2 s, so the next full second is the third one after it fired.
+        seconds = [
+            datetime.fromisoformat(fired)
+            for fired in re.findall(r"Functions\.slow' \(Reason='Timer fired at ([^']+)'", open_host.output)
+        ]
+        assert all((later - earlier).total_seconds() > 2.2 for earlier, later in pairwise(seconds))
+
+    def test_an_error_does_not_stop_a_timer(self, open_host: HostApp) -> None:
+        while open_host.output.count("Executed 'Functions.grumpy' (Failed") < 2:
+            open_host.wait_for_more()
 
     def test_a_schedule_can_be_the_name_of_a_setting(self, open_host: HostApp) -> None:
         found = re.search(r"seldom \{.*'Next': '\d{4}-\d\d-\d\dT09:00:00", open_host.output)
