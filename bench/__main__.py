@@ -29,6 +29,8 @@ ROUND = (ONE, SOME, MANY, STREAM, PACED, LARGE)
 # Slow targets get this share of the calls of a case.
 SHARES = {"client per request": 0.12, "shared client": 0.4}
 COLD_STARTS = 3
+IMPORT_RUNS = 7
+SLOW_RUNS = 3
 IMPORTS = {
     "function_app": "import function_app",
     "its three packages": "import azure.functions, azurefunctions.extensions.http.fastapi, openai",
@@ -80,12 +82,13 @@ class Bench:
                 target.results.setdefault(case.name, []).append(result)
 
     def once_each(self) -> None:
-        """What takes long, or can be measured once only."""
-        for target in self.targets:
-            httpx2.get(f"{self.origin}/most")
-            result = asyncio.run(run(SLOW, target))
-            result["in_flight"] = httpx2.get(f"{self.origin}/most").json()["most"]
-            target.results[SLOW.name] = [result]
+        """What takes long, or leaves its marks."""
+        for _ in range(SLOW_RUNS):
+            for target in self.targets:
+                httpx2.get(f"{self.origin}/most")
+                result = asyncio.run(run(SLOW, target))
+                result["in_flight"] = httpx2.get(f"{self.origin}/most").json()["most"]
+                target.results.setdefault(SLOW.name, []).append(result)
         for target in self.targets:
             if target.name in ("pass-through", "bare runtime", "this app"):
                 before = target.rss_mib()
@@ -94,11 +97,15 @@ class Bench:
                 self.once.setdefault("RSS after 10,000 calls, MiB", {})[target.name] = target.rss_mib()
 
     def imports(self) -> None:
-        """What importing costs, in fresh interpreters."""
+        """What importing costs, in fresh interpreters, in turn."""
         for compiled in (True, False):
-            for name, statement in IMPORTS.items():
+            found: dict[str, list[float]] = {}
+            for _ in range(IMPORT_RUNS if compiled else 2):
+                for name, statement in IMPORTS.items():
+                    found.setdefault(name, []).append(import_seconds(statement, compiled))
+            for name, values in found.items():
                 label = f"import of {name}, {'with' if compiled else 'without'} bytecode, s"
-                self.once[label] = {"this app": statistics.median(import_seconds(statement, compiled) for _ in range(3))}
+                self.once[label] = {"this app": min(values)}
 
 
 def import_seconds(statement: str, compiled: bool) -> float:
@@ -151,28 +158,36 @@ def format_number(value: float, form: str) -> str:
     return "" if value != value else form.format(value)
 
 
+def ratio(target: Target, base: Target, case: Case, what: str) -> float:
+    """The median of the rounds' ratios: what disturbs a round disturbs both alike."""
+    pairs = zip(target.results[case.name], base.results[case.name], strict=True)
+    return statistics.median(one[what] / other[what] for one, other in pairs)
+
+
 def ratios(bench: Bench) -> list[str]:
-    """What can be compared between machines."""
+    """What can be compared between runs, and between machines."""
     by_name = {target.name: target for target in bench.targets}
     app, bare = by_name["this app"], by_name["bare runtime"]
     lines = []
     for name in ("bare runtime", "shared client", "client per request", "pass-through"):
-        ratio = median(app, SOME, "per_second") / median(by_name[name], SOME, "per_second")
-        lines.append(f"- calls/s at 16, this app to {name}: {ratio:.2f}")
+        lines.append(f"- calls/s at 16, this app to {name}: {ratio(app, by_name[name], SOME, 'per_second'):.2f}")
     for case in (ONE, SOME, MANY, STREAM, PACED):
-        app_cpu, bare_cpu = median(app, case, "cpu_ms"), median(bare, case, "cpu_ms")
+        above = median(app, case, "cpu_ms") - median(bare, case, "cpu_ms")
         lines.append(
-            f"- CPU, {case.name}: this app to bare runtime {app_cpu / bare_cpu:.2f}; {app_cpu - bare_cpu:.2f} ms above it"
+            f"- CPU, {case.name}, this app to bare runtime: {ratio(app, bare, case, 'cpu_ms'):.2f} ({above:.2f} ms above it)"
         )
-    first = median(app, PACED, "first_ms") / median(bare, PACED, "first_ms")
-    lines.append(f"- first chunk of a paced stream, this app to bare runtime: {first:.2f}")
-    slow = median(app, SLOW, "seconds") / median(bare, SLOW, "seconds")
-    lines.append(
-        f"- {SLOW.name}, this app to bare runtime: {slow:.2f}, with {median(app, SLOW, 'in_flight'):.0f} in flight upstream"
-    )
+    lines.append(f"- CPU, 1 MB prompt to 1 KB prompt: {ratio_of_cases(app, LARGE, ONE):.2f}")
+    lines.append(f"- first chunk of a paced stream, this app to bare runtime: {ratio(app, bare, PACED, 'first_ms'):.2f}")
+    in_flight = f"{median(app, SLOW, 'in_flight'):.0f} in flight upstream"
+    lines.append(f"- {SLOW.name}, this app to bare runtime: {ratio(app, bare, SLOW, 'seconds'):.2f} ({in_flight})")
     imports = [bench.once[f"import of {name}, with bytecode, s"]["this app"] for name in IMPORTS]
     lines.append(f"- import of function_app to its three packages: {imports[0] / imports[1]:.2f}")
     return lines
+
+
+def ratio_of_cases(target: Target, case: Case, base: Case) -> float:
+    pairs = zip(target.results[case.name], target.results[base.name], strict=True)
+    return statistics.median(one["cpu_ms"] / other["cpu_ms"] for one, other in pairs)
 
 
 def main() -> None:
