@@ -168,9 +168,10 @@ def ratios(bench: Bench) -> list[str]:
     """What can be compared between runs, and between machines."""
     by_name = {target.name: target for target in bench.targets}
     app, bare = by_name["this app"], by_name["bare runtime"]
-    lines = []
-    for name in ("bare runtime", "shared client", "client per request", "pass-through"):
-        lines.append(f"- calls/s at 16, this app to {name}: {ratio(app, by_name[name], SOME, 'per_second'):.2f}")
+    lines = [
+        f"- calls/s at 16, this app to {name}: {ratio(app, by_name[name], SOME, 'per_second'):.2f}"
+        for name in ("bare runtime", "shared client", "client per request", "pass-through")
+    ]
     for case in (ONE, SOME, MANY, STREAM, PACED):
         above = median(app, case, "cpu_ms") - median(bare, case, "cpu_ms")
         lines.append(

@@ -29,6 +29,8 @@ from shared.settings import Reader, Settings
 
 APP_ROOT = Path(__file__).parent.parent
 DEFAULT_PORT = 7071
+# How the settings begin that decide where answers come from.
+SETTINGS_BEGIN = ("AZURE_OPENAI_", "AUTHENTICATION", "AZURE_CLIENT_ID")
 LOG_LEVELS = {"Trace": 5, "Debug": 10, "Information": 20, "Warning": 30, "Error": 40, "Critical": 50, "None": 60}
 
 
@@ -69,6 +71,9 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
     print(f"azure-functions-runtime {version('azure-functions-runtime')} on Python {sys.version.split()[0]}\n")
     if not os.environ.get("AZURE_FUNCTIONS_ENVIRONMENT"):
         os.environ["AZURE_FUNCTIONS_ENVIRONMENT"] = "Development"
+    inherited = [name for name, value in os.environ.items() if value and name.startswith(SETTINGS_BEGIN)]
+    if inherited:
+        print(f"Settings:  {', '.join(inherited)} from the process environment")
     local_settings.add_to(os.environ)
     add_host_settings(os.environ, APP_ROOT, port)
     for message in local_settings.messages:

@@ -102,6 +102,8 @@ def test_identity_and_no_simulator_exclude_each_other(folder: Path) -> None:
 def test_with_settings_in_place_it_talks_to_that_endpoint(app: LocalApp, folder: Path) -> None:
     with local_app(folder, **settings_for(app)) as configured:
         assert f"Model:     {app.model.address}" in configured.output
+        assert f"Settings:  {', '.join(settings_for(app))} from the process environment" in configured.output
+        app.model.clear()
         assert "stand-in" not in configured.output
         assert configured.chat({"prompt": "Hello"}).status_code == 200
         assert len(app.model.journal()) == 1
