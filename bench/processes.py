@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
+
+from local.serving import free_port
 
 PROJECT = Path(__file__).parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -24,36 +25,27 @@ class Target:
 
     name: str
     url: str
-    process: "subprocess.Popen[bytes] | None" = None
+    process: "subprocess.Popen[bytes]"
     in_query: bool = False
     """Whether it takes its input from the query string."""
     results: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
     def cpu_seconds(self) -> float:
         """CPU time of all its threads so far, user and system."""
-        if not self.process:
-            return 0.0
         stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(stat[11]) + int(stat[12])) / TICKS
 
     def rss_mib(self) -> float:
         """The most memory it has held so far."""
-        assert self.process
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
 def running(command: list[str], folder: Path, environ: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
     """A process that is gone when the context ends, and when this one is killed."""
     environ = {"PATH": os.environ["PATH"], **environ}
-    # The shell ends its child when its standard input, which this process holds, is closed.
+    # The leash ends it when its standard input, whose other end this process holds, is closed.
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.leash", *command],
         cwd=folder,
@@ -71,14 +63,14 @@ def running(command: list[str], folder: Path, environ: dict[str, str]) -> Iterat
         process.stdin.close()
 
 
-def wait_until_it_answers(url: str, in_query: bool = False) -> float:
-    """Sends chats until one is answered; returns how many seconds that took."""
+def wait_until_it_answers(url: str, in_query: bool = False) -> None:
+    """Sends chats until one is answered."""
     started = time.perf_counter()
     while time.perf_counter() - started < PATIENCE:
         try:
             content = b"{}" if in_query else b'{"prompt":"Hello"}'
             if httpx2.post(url, content=content, timeout=PATIENCE).status_code == 200:
-                return time.perf_counter() - started
+                return
         except httpx2.TransportError:
             pass
         time.sleep(0.005)

@@ -7,7 +7,6 @@ import logging
 import os
 import shlex
 import signal
-import socket
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ from local import cors
 from local.app_settings import LocalSettings, add_host_settings
 from local.host import Host
 from local.keys import Keys
-from local.serving import LOOPBACK, Servers
+from local.serving import Servers, free_port, is_free
 from local.simulator import simulate
 from local.worker import Worker, WorkerError
 from shared.errors import SettingsError
@@ -69,6 +68,7 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
         )
         return 1
     print(f"azure-functions-runtime {version('azure-functions-runtime')} on Python {sys.version.split()[0]}\n")
+    # Over what local.settings.json says, so before it.
     if not os.environ.get("AZURE_FUNCTIONS_ENVIRONMENT"):
         os.environ["AZURE_FUNCTIONS_ENVIRONMENT"] = "Development"
     inherited = [name for name, value in os.environ.items() if value and name.startswith(SETTINGS_BEGIN)]
@@ -170,23 +170,6 @@ def log_as_the_host_does(host_json: dict[str, Any]) -> None:
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("azure.functions"))
     debug = os.environ.get("PYTHON_ENABLE_DEBUG_LOGGING") == "1"
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def main() -> int:

@@ -56,12 +56,11 @@ class LocalSettings:
 
 
 def add_host_settings(environ: MutableMapping[str, str], app_root: Path, port: int) -> None:
-    """What the host and Core Tools set for the app; over what local.settings.json says, not over the environment."""
+    """What the host and Core Tools set for the app: the first four always, the others where nothing else has."""
     environ["FUNCTIONS_CORETOOLS_ENVIRONMENT"] = "true"
     environ["WEBSITE_HOSTNAME"] = f"localhost:{port}"
     environ["AzureWebJobsScriptRoot"] = str(app_root)
     environ["FUNCTIONS_WORKER_RUNTIME_VERSION"] = f"{sys.version_info.major}.{sys.version_info.minor}"
-    environ.setdefault("AZURE_FUNCTIONS_ENVIRONMENT", "Development")
     environ.setdefault("FUNCTIONS_WORKER_RUNTIME", "python")
     environ.setdefault("PYTHON_ENABLE_DEBUG_LOGGING", "1")
     environ.setdefault("PYTHON_THREADPOOL_THREAD_COUNT", "1000")

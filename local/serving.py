@@ -1,5 +1,6 @@
 """Runs web applications on loopback ports, and ends them together."""
 
+import socket
 from contextlib import AsyncExitStack
 
 from aiohttp import web
@@ -23,3 +24,20 @@ class Servers(AsyncExitStack):
         site = web.TCPSite(runner, LOOPBACK, port, backlog=1024)
         await site.start()
         return f"http://{LOOPBACK}:{runner.addresses[0][1]}"
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -23,6 +23,7 @@ NULL = msgspec.Raw(b"null")
 # The first dated API version in which Azure knows `stream_options`; earlier ones refuse it.
 # https://github.com/Azure/azure-rest-api-specs, cognitiveservices/data-plane/AzureOpenAI/inference
 STREAM_OPTIONS_SINCE = "2024-09-01"
+ONE_CHOICE = "1 at this endpoint; for more choices use /api/v1/chat/completions"
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -57,8 +58,8 @@ def parse(body: bytes, request: Request, settings: Settings) -> InferenceCall:
     for name in ("tools", "functions"):
         if fields.get(name, NULL) != NULL:
             raise BadRequest(f"'{name}' is not for this endpoint; use /api/v1/chat/completions.", param=name)
-    if parse_field(fields, "n", int, "1 at this endpoint; for more choices use /api/v1/chat/completions") not in (None, 1):
-        raise BadRequest("'n' must be 1 at this endpoint; for more choices use /api/v1/chat/completions.", param="n")
+    if parse_field(fields, "n", int, ONE_CHOICE) not in (None, 1):
+        raise BadRequest(f"'n' must be {ONE_CHOICE}.", param="n")
     stream = parse_field(fields, "stream", bool, "true or false") or False
     deployment = deployment_for(parse_field(fields, "model", str, "a string"), settings)
     fields["messages"] = messages(fields)

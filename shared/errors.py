@@ -7,13 +7,14 @@
       ├ CallerGone            499  the caller hung up; nobody reads this answer
       ├ UpstreamRefusal        *   Azure's own answer, passed on as it came
       ├ UpstreamFailure        *   Azure failed in a way that its answer would not explain to a caller
-      ├ UpstreamAuthError     502  Azure refused the app's own credentials
+      ├ UpstreamAuthError     502  Azure refused the app's own credentials, or no token was to be had
       ├ DeploymentNotFound    502  a configured deployment does not exist
       ├ UpstreamUnreachable   502  no answer from the endpoint
       ├ StreamBroken          502  a stream ended before its time; becomes an event, not a response
       ├ SettingsError         503  app settings are missing or invalid
       ├ TooManyCalls          503  this process carries all the calls it may
-      └ DeadlineExceeded      504
+      ├ DeadlineExceeded      504
+      └ UnexpectedError       500  anything else
 
 Operators read the log, callers read the response: a response never holds an endpoint's name, a secret or
 the text of an unexpected exception.

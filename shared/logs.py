@@ -4,14 +4,14 @@ import logging
 
 # At DEBUG, which `func start` turns on for every library, these write down requests and answers, those of the
 # identity endpoint among them.
-TALKATIVE = ("azure.core", "azure.identity", "httpcore2", "httpx2", "msal", "openai", "urllib3")
+TALKATIVE = ("azure.core", "httpcore2", "httpx2", "msal", "openai", "urllib3")
 
 
 def quiet() -> None:
     """Sets the levels of libraries' loggers; to be called once, when the app loads."""
     for name in TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Its warnings say what the token provider's errors say as well.
+    # Talkative as well, and its warnings repeat what the token provider's errors say.
     logging.getLogger("azure.identity").setLevel(logging.ERROR)
     # Function keys can come in the query string (`?code=`), and uvicorn writes it out. A filter, since the runtime
     # sets that logger's level and handlers after the app has loaded.

@@ -8,6 +8,14 @@ import pytest
 
 from tests.running import PROJECT, LocalApp, local_app
 
+# Valid settings, and nobody listens at their endpoint.
+UNREACHABLE = {
+    "AZURE_OPENAI_ENDPOINT": "http://127.0.0.1:9",
+    "AZURE_OPENAI_KEY": "some-key",
+    "AZURE_OPENAI_API_VERSION": "v1",
+    "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
+}
+
 PROBE = """
 import sys
 opened = []
@@ -51,14 +59,8 @@ def test_callers_learn_the_names_of_bad_settings_and_operators_what_is_wrong(
 
 
 def test_the_switch_is_nothing_but_an_environment_variable(tmp_path_factory: pytest.TempPathFactory) -> None:
-    settings = {
-        "AZURE_OPENAI_ENDPOINT": "http://127.0.0.1:9",
-        "AZURE_OPENAI_KEY": "some-key",
-        "AZURE_OPENAI_API_VERSION": "v1",
-        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
-    }
     for switch, expected in (({}, "API key"), ({"AUTHENTICATION": "AZURE"}, "managed identity (system-assigned)")):
-        with local_app(tmp_path_factory.mktemp("app"), **settings, **switch) as app:
+        with local_app(tmp_path_factory.mktemp("app"), **UNREACHABLE, **switch) as app:
             response = app.chat({"prompt": "Hello"})
             assert response.status_code == 502
             assert response.json()["error"]["code"] in ("upstream_unreachable", "upstream_auth")
@@ -66,13 +68,7 @@ def test_the_switch_is_nothing_but_an_environment_variable(tmp_path_factory: pyt
 
 
 def test_an_endpoint_that_cannot_be_reached_is_502(tmp_path_factory: pytest.TempPathFactory) -> None:
-    settings = {
-        "AZURE_OPENAI_ENDPOINT": "http://127.0.0.1:9",
-        "AZURE_OPENAI_KEY": "some-key",
-        "AZURE_OPENAI_API_VERSION": "v1",
-        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
-    }
-    with local_app(tmp_path_factory.mktemp("app"), **settings) as app:
+    with local_app(tmp_path_factory.mktemp("app"), **UNREACHABLE) as app:
         response = app.chat({"prompt": "Hello"})
         assert response.status_code == 502
         assert response.json()["error"]["code"] == "upstream_unreachable"
