@@ -5,8 +5,9 @@ import os
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response
 
+from shared import caller_keys, health, inference, logs, models, openapi, relay
 from shared import chat as chat_endpoint
-from shared import health, inference, logs, relay
+from shared.clients import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
 from shared.errors import as_responses
 from shared.failover import shared_failover
 from shared.settings import health_check_schedule
@@ -15,7 +16,10 @@ logs.quiet()
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 
+# Routes that the host lets everybody call. Most of them ask for a caller key, which the host would not know how to read.
+ANYBODY = func.AuthLevel.ANONYMOUS
 NO_STORE = {"cache-control": "no-store"}
+JSON = "application/json"
 
 
 @app.route(route="chat", methods=["POST"])
@@ -28,13 +32,128 @@ async def chat(req: Request) -> Response:
     return await relay.unless_hung_up(req, chat_endpoint.respond(failover, call))
 
 
-@app.route(route="health/live", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@app.route(route="v1/chat/completions", methods=["POST"], auth_level=ANYBODY)
+@as_responses
+async def chat_completions(req: Request) -> Response:
+    return await create(req, CHAT_COMPLETIONS)
+
+
+@app.route(route="v1/embeddings", methods=["POST"], auth_level=ANYBODY)
+@as_responses
+async def embeddings(req: Request) -> Response:
+    return await create(req, EMBEDDINGS)
+
+
+@app.route(route="v1/responses", methods=["POST"], auth_level=ANYBODY)
+@as_responses
+async def responses(req: Request) -> Response:
+    return await create(req, RESPONSES)
+
+
+@app.route(route="v1/responses/{id}", methods=["GET", "DELETE"], auth_level=ANYBODY)
+@as_responses
+async def stored_response(req: Request) -> Response:
+    return await about_stored_response(req)
+
+
+@app.route(route="v1/responses/{id}/cancel", methods=["POST"], auth_level=ANYBODY)
+@as_responses
+async def stored_response_cancel(req: Request) -> Response:
+    return await about_stored_response(req, "cancel")
+
+
+@app.route(route="v1/responses/{id}/input_items", methods=["GET"], auth_level=ANYBODY)
+@as_responses
+async def stored_response_input_items(req: Request) -> Response:
+    return await about_stored_response(req, "input_items")
+
+
+@app.route(route="v1/models", methods=["GET"], auth_level=ANYBODY)
+@as_responses
+async def model_list(req: Request) -> Response:
+    settings = shared_failover().settings
+    caller_keys.caller_of(req, settings)
+    return Response(models.listing(settings), media_type=JSON)
+
+
+@app.route(route="v1/models/{id}", methods=["GET"], auth_level=ANYBODY)
+@as_responses
+async def model(req: Request) -> Response:
+    settings = shared_failover().settings
+    caller_keys.caller_of(req, settings)
+    return Response(models.model(req.path_params["id"], settings), media_type=JSON)
+
+
+# The addresses at which the SDK's AzureOpenAI client calls.
+
+
+@app.route(route="openai/deployments/{deployment}/chat/completions", methods=["POST"], auth_level=ANYBODY)
+@as_responses
+async def azure_chat_completions(req: Request) -> Response:
+    return await create(req, CHAT_COMPLETIONS, req.path_params["deployment"])
+
+
+@app.route(route="openai/deployments/{deployment}/embeddings", methods=["POST"], auth_level=ANYBODY)
+@as_responses
+async def azure_embeddings(req: Request) -> Response:
+    return await create(req, EMBEDDINGS, req.path_params["deployment"])
+
+
+@app.route(route="openai/responses", methods=["POST"], auth_level=ANYBODY)
+@as_responses
+async def azure_responses(req: Request) -> Response:
+    return await create(req, RESPONSES)
+
+
+@app.route(route="openai/responses/{id}", methods=["GET", "DELETE"], auth_level=ANYBODY)
+@as_responses
+async def azure_stored_response(req: Request) -> Response:
+    return await about_stored_response(req)
+
+
+@app.route(route="openai/responses/{id}/cancel", methods=["POST"], auth_level=ANYBODY)
+@as_responses
+async def azure_stored_response_cancel(req: Request) -> Response:
+    return await about_stored_response(req, "cancel")
+
+
+@app.route(route="openai/responses/{id}/input_items", methods=["GET"], auth_level=ANYBODY)
+@as_responses
+async def azure_stored_response_input_items(req: Request) -> Response:
+    return await about_stored_response(req, "input_items")
+
+
+async def create(req: Request, operation: str, deployment: str | None = None) -> Response:
+    """Passes a request in OpenAI's wire format on to a deployment, and the answer back."""
+    failover = shared_failover()
+    caller = caller_keys.caller_of(req, failover.settings)
+    body = await inference.read_body(req, failover.settings.max_body_bytes)
+    call = inference.creation(operation, body, req, failover.settings, caller, deployment)
+    return await relay.unless_hung_up(req, relay.respond(failover, call))
+
+
+async def about_stored_response(req: Request, part: str = "") -> Response:
+    """Passes a request about a response that Azure has stored on, and the answer back."""
+    failover = shared_failover()
+    caller = caller_keys.caller_of(req, failover.settings)
+    call = inference.stored_response(req, caller, part)
+    await inference.read_body(req, failover.settings.max_body_bytes)
+    return await relay.unless_hung_up(req, relay.respond(failover, call))
+
+
+@app.route(route="openapi.json", methods=["GET"], auth_level=ANYBODY)
+async def openapi_json(req: Request) -> Response:
+    """This API, described for tools."""
+    return JSONResponse(openapi.description(req.url.path.removesuffix("/openapi.json")))
+
+
+@app.route(route="health/live", methods=["GET"], auth_level=ANYBODY)
 async def health_live(req: Request) -> Response:
     """Whether the process answers at all; looks at nothing else."""
     return JSONResponse({"status": "alive"}, headers=NO_STORE)
 
 
-@app.route(route="health/ready", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@app.route(route="health/ready", methods=["GET"], auth_level=ANYBODY)
 @as_responses
 async def health_ready(req: Request) -> Response:
     """Whether chats work, in one word that strangers may see."""

@@ -8,15 +8,34 @@ import socket
 import struct
 import time
 from collections.abc import Collection
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import NoReturn
 
 from aiohttp import web
 
 from local import shapes
+from local.chat_completions import chat, embeddings
 from local.journal import Entry, Journal
+from local.responses import SINCE, Responses
+from local.shapes import Event, Json, Refusal
 from local.tokens import TokenMint
 
-PIECE = re.compile(r"\s*\S+(?:\s+\S+)?")
+ADDRESS = re.compile(
+    r"/openai/(?P<v1>v1/)?(?:deployments/(?P<deployment>[^/]+)/)?"
+    r"(?:(?P<operation>chat/completions|embeddings|responses)|responses/(?P<id>[^/]+)(?:/(?P<part>cancel|input_items))?)"
+)
+API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
+
+
+@dataclass(frozen=True)
+class Address:
+    """What a request is for."""
+
+    v1: bool
+    deployment: str | None
+    operation: str | None
+    response_id: str
+    part: str
 
 
 class AzureOpenAI:
@@ -24,6 +43,7 @@ class AzureOpenAI:
 
     A script (see `Journal`) can hold:
     `status`, `headers`, `body`: an answer instead of the usual one (without a body, Azure's for that status);
+    `raw`: the text of an answer, sent as it is, in writes of `split` bytes where that is given;
     `reply`: the text of the completion;
     `delay`: seconds before the headers;
     `hang`: true, no headers before `/control/next`;
@@ -42,6 +62,7 @@ class AzureOpenAI:
         self.mint = mint
         self.pace = pace
         self.journal = Journal()
+        self.responses = Responses()
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=1 << 30)
@@ -51,86 +72,120 @@ class AzureOpenAI:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         async with self.journal.recording(request) as entry:
-            response = await self.answer(request, self.journal.next_script(), entry)
+            script = self.journal.next_script()
+            try:
+                await self.interfere(request, script)
+                answer = self.answer(request, await request.read(), script)
+            except Refusal as exc:
+                more = headers() | exc.headers
+                response: web.StreamResponse = web.json_response(exc.body, status=exc.status, headers=more)
+            else:
+                response = await self.send(request, answer, script, entry)
             entry.status = response.status
             return response
 
-    async def answer(self, request: web.Request, script: dict[str, Any], entry: Entry) -> web.StreamResponse:
+    async def interfere(self, request: web.Request, script: Json) -> None:
+        """What a script does before there is an answer, or instead of one."""
         await asyncio.sleep(script.get("delay", 0))
         if script.get("hang"):
             await self.journal.permits.acquire()
         if script.get("reset"):
             reset(request)
-        if "status" in script:
-            body = script.get("body", shapes.ERRORS.get(script["status"], shapes.error(str(script["status"]), "Scripted.")))
-            return refusal(script["status"], body, script.get("headers", {}))
-        return self.refused(request) or await self.chat(request, script, entry)
+        if "status" in script and "raw" not in script:
+            status = script["status"]
+            body = script.get("body", shapes.ERRORS.get(status, shapes.error(str(status), "Scripted.")))
+            raise Refusal(status, body, script.get("headers"))
 
-    def refused(self, request: web.Request) -> web.Response | None:
-        """What Azure says before it looks at the body: about the address and the credentials."""
-        dated = re.fullmatch(r"/openai/deployments/([^/]+)/chat/completions", request.path)
+    def answer(self, request: web.Request, body: bytes, script: Json) -> Json | list[Event]:
+        """What the resource answers; raises `Refusal`."""
+        address = self.address(request)
+        self.check_credential(request, v1=address.v1)
+        if address.deployment and address.deployment not in self.deployments:
+            raise Refusal(404, shapes.DEPLOYMENT_NOT_FOUND)
+        if address.response_id:
+            return self.responses.about(request.method, address.response_id, address.part, dict(request.query))
+        fields = json_object(body)
+        if not address.deployment and fields.get("model") not in self.deployments:
+            raise Refusal(404, shapes.DEPLOYMENT_NOT_FOUND)
+        match address.operation:
+            case "chat/completions":
+                return chat(fields, script)
+            case "embeddings":
+                return embeddings(fields)
+            case _:
+                return self.responses.create(fields, script)
+
+    def address(self, request: web.Request) -> Address:
+        """What Azure says before it looks at anything but the address."""
+        found = ADDRESS.fullmatch(request.path)
         api_version = request.query.get("api-version")
-        if request.method != "POST" or not (dated or request.path == "/openai/v1/chat/completions"):
-            return refusal(404, shapes.RESOURCE_NOT_FOUND)
-        if dated and not re.fullmatch(r"\d{4}-\d{2}-\d{2}(-preview)?", api_version or ""):
-            return refusal(404, shapes.RESOURCE_NOT_FOUND)
-        if not dated and api_version not in (None, "preview"):
-            return refusal(400, shapes.error("BadRequest", "api-version query parameter is not allowed when using /v1 path"))
-        if wrong := self.wrong_credential(request, v1=not dated):
-            return wrong
-        if dated and dated[1] not in self.deployments:
-            return refusal(404, shapes.DEPLOYMENT_NOT_FOUND)
-        return None
+        if not found:
+            raise Refusal(404, shapes.RESOURCE_NOT_FOUND)
+        by_deployment = found["operation"] in ("chat/completions", "embeddings")
+        if found["v1"]:
+            if api_version not in (None, "preview"):
+                raise Refusal(400, shapes.VERSION_ON_V1)
+            known = not found["deployment"]
+        else:
+            known = bool(API_VERSION.fullmatch(api_version or ""))
+            known = known and by_deployment == bool(found["deployment"])
+            known = known and (by_deployment or (api_version or "") >= SINCE)
+        if not known or (found["operation"] and request.method != "POST"):
+            raise Refusal(404, shapes.RESOURCE_NOT_FOUND)
+        return Address(bool(found["v1"]), found["deployment"], found["operation"], found["id"] or "", found["part"] or "")
 
-    def wrong_credential(self, request: web.Request, *, v1: bool) -> web.Response | None:
+    def check_credential(self, request: web.Request, *, v1: bool) -> None:
         key = request.headers.get("api-key")
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         if v1 and bearer in self.keys:
-            return None
+            return
         if bearer:
-            return None if self.mint and self.mint.is_valid(bearer) else refusal(401, shapes.WRONG_TOKEN)
-        if key and not self.keys:
-            return refusal(403, shapes.KEYS_DISABLED)
-        return None if key in self.keys else refusal(401, shapes.WRONG_KEY)
+            if not (self.mint and self.mint.is_valid(bearer)):
+                raise Refusal(401, shapes.WRONG_TOKEN)
+        elif key and not self.keys:
+            raise Refusal(403, shapes.KEYS_DISABLED)
+        elif key not in self.keys:
+            raise Refusal(401, shapes.WRONG_KEY)
 
-    async def chat(self, request: web.Request, script: dict[str, Any], entry: Entry) -> web.StreamResponse:
-        try:
-            body = json.loads(await request.read())
-        except (ValueError, RecursionError):
-            body = None
-        if not isinstance(body, dict):
-            return refusal(
-                400, shapes.error(None, "We could not parse the JSON body of your request.", type="invalid_request_error")
-            )
-        if request.path.startswith("/openai/v1/") and body.get("model") not in self.deployments:
-            return refusal(404, shapes.DEPLOYMENT_NOT_FOUND)
-        if not isinstance(body.get("messages"), list) or not body["messages"]:
-            return refusal(400, shapes.EMPTY_MESSAGES)
-        prompt = last_text(body["messages"])
-        pieces = PIECE.findall(script.get("reply") or reply_to(prompt, len(body["messages"])))
-        used = shapes.usage(json.dumps(body["messages"]), pieces)
-        model = f"{body.get('model') or 'stand-in'}-2026-11-01"
-        if not body.get("stream"):
-            return web.json_response(shapes.completion(model, "".join(pieces), used), headers=headers())
-        asked = (body.get("stream_options") or {}).get("include_usage")
-        return await self.stream(request, shapes.chunks(model, pieces, used if asked else None), script, entry)
-
-    async def stream(
-        self, request: web.Request, chunks: list[shapes.Json], script: dict[str, Any], entry: Entry
-    ) -> web.StreamResponse:
+    async def send(self, request: web.Request, answer: Json | list[Event], script: Json, entry: Entry) -> web.StreamResponse:
+        if "raw" in script:
+            return await send_raw(request, script)
+        if isinstance(answer, dict):
+            return web.json_response(answer, headers=headers())
         response = web.StreamResponse(headers={**headers(), "content-type": "text/event-stream"})
         await response.prepare(request)
-        for chunk in chunks:
-            if is_piece(chunk):
+        for event in answer:
+            if event.piece:
                 if entry.pieces == script.get("cut"):
                     reset(request)
                 if script.get("step"):
                     await self.journal.permits.acquire()
                 await asyncio.sleep(script.get("pace", self.pace))
-            await response.write(f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n".encode())
-            entry.pieces += is_piece(chunk)
-        await response.write(b"data: [DONE]\n\n")
+            await response.write(event.encode())
+            entry.pieces += event.piece
         return response
+
+
+async def send_raw(request: web.Request, script: Json) -> web.StreamResponse:
+    body = script["raw"].encode()
+    step = script.get("split") or len(body) or 1
+    response = web.StreamResponse(status=script.get("status", 200), headers={**headers(), **script.get("headers", {})})
+    await response.prepare(request)
+    for start in range(0, len(body), step):
+        await response.write(body[start : start + step])
+        # Lets the bytes go before the next ones come.
+        await asyncio.sleep(0)
+    return response
+
+
+def json_object(body: bytes) -> Json:
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        raise Refusal(400, shapes.NOT_JSON)
+    return fields
 
 
 def reset(request: web.Request) -> NoReturn:
@@ -140,14 +195,6 @@ def reset(request: web.Request) -> NoReturn:
     request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     request.transport.abort()
     raise ConnectionResetError
-
-
-def is_piece(chunk: shapes.Json) -> bool:
-    return any(choice["delta"].get("content") for choice in chunk["choices"])
-
-
-def refusal(status: int, body: Any, more: dict[str, str] | None = None) -> web.Response:
-    return web.json_response(body, status=status, headers={**headers(), **(more or {})})
 
 
 def headers() -> dict[str, str]:
@@ -160,19 +207,3 @@ def headers() -> dict[str, str]:
         "x-ratelimit-remaining-tokens": "99999",
         "date": time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime()),
     }
-
-
-def last_text(messages: list[Any]) -> str:
-    """What the last message says, when it says it in plain text."""
-    content = messages[-1].get("content") if isinstance(messages[-1], dict) else None
-    return content if isinstance(content, str) else ""
-
-
-def reply_to(prompt: str, messages: int) -> str:
-    heard = f"You said “{prompt[:200]}”." if prompt else "I have read your message."
-    turn = " We have been talking for a while." if messages > 2 else ""
-    return (
-        f"{heard}{turn} A model would answer that; I am the stand-in that comes with this project, and I only know how "
-        "your words got here: through the Functions runtime, the OpenAI SDK and a real socket. Set AZURE_OPENAI_ENDPOINT "
-        "and its companions, and the same call reaches your own model."
-    )

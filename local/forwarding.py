@@ -113,6 +113,8 @@ class Body:
         """The status that the host refuses the body with."""
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        # Sends the headers on at once, as the real host does; aiohttp keeps them back for the first bytes.
+        yield b""
         size = 0
         try:
             async for chunk in self.request.content.iter_any():

@@ -6,6 +6,7 @@ https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter (the
 
 import secrets
 import time
+from dataclasses import dataclass
 from typing import Any
 
 SAFE = {category: {"filtered": False, "severity": "safe"} for category in ("hate", "self_harm", "sexual", "violence")}
@@ -14,7 +15,32 @@ PROMPT_FILTER_RESULTS = [
 ]
 FINGERPRINT = "fp_standin"
 
+INVALID = "invalid_request_error"
+
 type Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a stream; `piece` says whether it brings a part of what the model says."""
+
+    data: str
+    name: str = ""
+    piece: bool = False
+
+    def encode(self) -> bytes:
+        name = f"event: {self.name}\n" if self.name else ""
+        return f"{name}data: {self.data}\n\n".encode()
+
+
+class Refusal(Exception):
+    """What the resource answers instead of what was asked for: a status and a body."""
+
+    def __init__(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+        self.headers = headers or {}
 
 
 def usage(prompt: str, pieces: list[str]) -> Json:
@@ -29,15 +55,20 @@ def usage(prompt: str, pieces: list[str]) -> Json:
     }
 
 
-def completion(model: str, reply: str, used: Json) -> Json:
+def completion(model: str, reply: str, used: Json, call: Json | None = None) -> Json:
+    """A completion that says `reply`, or calls a tool with it: `call` is the tool's name and the call's id."""
+    message: Json = {"content": None if call else reply, "refusal": None, "role": "assistant"}
+    if call:
+        function = {"arguments": reply, "name": call["name"]}
+        message["tool_calls"] = [{"function": function, "id": call["id"], "type": "function"}]
     return {
         "choices": [
             {
-                "content_filter_results": SAFE,
-                "finish_reason": "stop",
+                "content_filter_results": {} if call else SAFE,
+                "finish_reason": "tool_calls" if call else "stop",
                 "index": 0,
                 "logprobs": None,
-                "message": {"content": reply, "refusal": None, "role": "assistant"},
+                "message": message,
             }
         ],
         "created": int(time.time()),
@@ -50,8 +81,11 @@ def completion(model: str, reply: str, used: Json) -> Json:
     }
 
 
-def chunks(model: str, pieces: list[str], used: Json | None) -> list[Json]:
-    """The chunks of a stream: the prompt's filter results, the role, the pieces, the end, the usage if asked for."""
+def chunks(model: str, pieces: list[str], used: Json | None, call: Json | None = None) -> list[Json]:
+    """The chunks of a stream: the prompt's filter results, the role, the pieces, the end, the usage if asked for.
+
+    The pieces are of the reply, or, with `call`, of a tool's arguments.
+    """
     common = {
         "created": int(time.time()),
         "id": f"chatcmpl-{secrets.token_hex(14)}",
@@ -79,9 +113,16 @@ def chunks(model: str, pieces: list[str], used: Json | None) -> list[Json]:
         "object": "",
         "prompt_filter_results": PROMPT_FILTER_RESULTS,
     }
-    body = [chunk({"content": piece}) for piece in pieces]
+    role: Json = {"content": None if call else "", "refusal": None, "role": "assistant"}
+    if call:
+        opened = {"function": {"arguments": "", "name": call["name"]}, "id": call["id"], "index": 0, "type": "function"}
+        role["tool_calls"] = [opened]
+        deltas: list[Json] = [{"tool_calls": [{"function": {"arguments": piece}, "index": 0}]} for piece in pieces]
+    else:
+        deltas = [{"content": piece} for piece in pieces]
+    end = chunk({}, "tool_calls" if call else "stop")
     last = [{"choices": [], **common, "usage": used}] if used else []
-    return [first, chunk({"content": "", "refusal": None, "role": "assistant"}), *body, chunk({}, "stop"), *last]
+    return [first, chunk(role), *map(chunk, deltas), end, *last]
 
 
 def error(code: str | None, message: str, **more: Any) -> Json:
@@ -110,6 +151,8 @@ PERMISSION_DENIED = error(
     "`Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action` to perform "
     "`POST /openai/deployments/{deployment-id}/chat/completions` operation.",
 )
+VERSION_ON_V1 = error("BadRequest", "api-version query parameter is not allowed when using /v1 path")
+NOT_JSON = error(None, "We could not parse the JSON body of your request.", type=INVALID)
 EMPTY_MESSAGES = error(
     "empty_array",
     "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",

@@ -10,7 +10,12 @@ from local.tokens import TokenMint
 from shared.errors import SettingsError
 from shared.settings import KEY_NAMES, Reader, Settings
 
-DEFAULTS = {"AZURE_OPENAI_API_VERSION": "2024-10-21", "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini"}
+DEFAULTS = {
+    # A dated version that has all the routes.
+    "AZURE_OPENAI_API_VERSION": "2025-04-01-preview",
+    "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini",
+    "AZURE_OPENAI_DEPLOYMENTS": "text-embedding-3-small",
+}
 # Seconds between the pieces of a stream: about the pace of a model.
 HUMAN_PACE = 0.06
 

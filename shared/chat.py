@@ -6,17 +6,11 @@ from contextlib import aclosing
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request, Response
 
-from shared import relay, sse
+from shared import caller_keys, relay, sse
 from shared.clients import CHAT_COMPLETIONS, InferenceCall
 from shared.errors import BadRequest, StreamBroken, UpstreamFailure
 from shared.failover import Answer, Failover
-from shared.inference import (
-    Fields,
-    deployment_for,
-    forwarded_headers,
-    parse_field,
-    parse_fields,
-)
+from shared.inference import Fields, deployment_of, headers_to_send, parse_field, parse_fields
 from shared.settings import Settings
 
 NULL = msgspec.Raw(b"null")
@@ -61,18 +55,16 @@ def parse(body: bytes, request: Request, settings: Settings) -> InferenceCall:
     if parse_field(fields, "n", int, ONE_CHOICE) not in (None, 1):
         raise BadRequest(f"'n' must be {ONE_CHOICE}.", param="n")
     stream = parse_field(fields, "stream", bool, "true or false") or False
-    deployment = deployment_for(parse_field(fields, "model", str, "a string"), settings)
+    deployment = deployment_of(fields, settings)
     fields["messages"] = messages(fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
     fields.pop("prompt", None)
     if stream and settings.api_version >= STREAM_OPTIONS_SINCE:
         fields.setdefault("stream_options", msgspec.Raw(b'{"include_usage":true}'))
-    headers = {
-        **forwarded_headers(request),
-        "content-type": "application/json",
-        "accept": "text/event-stream" if stream else "application/json",
-    }
-    return InferenceCall(CHAT_COMPLETIONS, deployment, msgspec.json.encode(fields), stream, headers)
+    headers = headers_to_send(request, stream=stream)
+    return InferenceCall(
+        CHAT_COMPLETIONS, deployment, msgspec.json.encode(fields), stream, headers, caller=caller_keys.FUNCTION_KEY
+    )
 
 
 def messages(fields: Fields) -> msgspec.Raw:
@@ -96,12 +88,7 @@ async def respond(failover: Failover, call: InferenceCall) -> Response:
     answer = await failover.send(call)
     if not call.stream:
         return Response(reply(await answer.read(), answer), headers=answer.headers, media_type="application/json")
-    try:
-        chunks = relay.chunks_or_silence(answer, relay.KEEP_ALIVE_INTERVAL, failover.settings.stream_idle)
-        return relay.EventStreamResponse(answer, events(chunks))
-    except BaseException:
-        await answer.aclose()
-        raise
+    return relay.EventStreamResponse(answer, events, failover.settings.stream_idle, sse.CONTENT_TYPE)
 
 
 def reply(body: bytes, answer: Answer) -> bytes:

@@ -6,14 +6,23 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.request import getproxies
 
 import aiohttp
 import httpx2
-from openai import APIConnectionError, APIStatusError, AsyncAzureOpenAI, AsyncOpenAI, AsyncStream, DefaultAioHttpClient, Omit
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    AsyncAzureOpenAI,
+    AsyncOpenAI,
+    AsyncStream,
+    DefaultAioHttpClient,
+    Omit,
+    RequestOptions,
+)
 
 # What DefaultAioHttpClient is made of; the SDK has no public name for it.
 from openai._vendor.httpx_aiohttp import AiohttpTransport
@@ -26,7 +35,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# The operations, by their addresses. On dated API versions those that are for one deployment have it in the address,
+# and the others in the body, as on v1. https://learn.microsoft.com/azure/ai-foundry/openai/reference
 CHAT_COMPLETIONS = "chat/completions"
+EMBEDDINGS = "embeddings"
+RESPONSES = "responses"
+BY_DEPLOYMENT = {CHAT_COMPLETIONS, EMBEDDINGS}
 
 USER_AGENT = "azure-functions-openai"
 CONNECT_TIMEOUT = 10.0
@@ -40,13 +54,18 @@ SDK_HEADERS = {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Om
 
 @dataclass(frozen=True)
 class InferenceCall:
-    """What to ask of a deployment: an operation of Azure's API, its JSON body, and how the answer should come."""
+    """What to ask of Azure: an operation of its API, the body, and how the answer should come."""
 
     operation: str
     deployment: str
+    """Empty for what is about no deployment, such as a stored response."""
     body: bytes
     stream: bool
     headers: Mapping[str, str]
+    method: str = "POST"
+    query: Mapping[str, str | list[str]] = field(default_factory=dict)
+    caller: str = "(this app)"
+    """Who asks, as the log shall have it; never a key."""
 
 
 class OwnHeaders:
@@ -94,15 +113,16 @@ class EndpointClient:
             return await self.send(call)
 
     async def send(self, call: InferenceCall) -> httpx2.Response:
-        v1 = isinstance(self.client, V1Client)
-        response = await self.client.post(
-            call.operation if v1 else f"deployments/{call.deployment}/{call.operation}",
-            content=call.body,
-            cast_to=httpx2.Response,
-            stream=True,
-            stream_cls=AsyncStream[bytes],
-            options={"headers": {**call.headers, **SDK_HEADERS}},
-        )
+        in_path = call.operation in BY_DEPLOYMENT and isinstance(self.client, DatedClient)
+        path = f"deployments/{call.deployment}/{call.operation}" if in_path else call.operation
+        options: RequestOptions = {"headers": {**call.headers, **SDK_HEADERS}, "params": call.query}
+        if call.method == "DELETE":
+            return await self.client.delete(path, cast_to=httpx2.Response, options=options)
+        raw: dict[str, Any] = {"cast_to": httpx2.Response, "stream": True, "stream_cls": AsyncStream[bytes]}
+        if call.method == "GET":
+            response = await self.client.get(path, options=options, **raw)
+        else:
+            response = await self.client.post(path, content=call.body, options=options, **raw)
         # The SDK's types know only of the stream; what it returns is what `cast_to` asks for.
         return cast(httpx2.Response, response)
 

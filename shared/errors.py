@@ -2,7 +2,9 @@
 
     GatewayError
       ├ BadRequest            400  the caller can mend the request; `param` names the field
+      ├ CallerRefused         401  no caller key, or a wrong one
       ├ ModelNotFound         404  no deployment or alias has that name
+      ├ ResponseNotFound      404  no stored response can have that id
       ├ BodyTooLarge          413
       ├ CallerGone            499  the caller hung up; nobody reads this answer
       ├ UpstreamRefusal        *   Azure's own answer, passed on as it came
@@ -84,10 +86,28 @@ class BadRequest(GatewayError):
     code = "invalid_request"
 
 
+class CallerRefused(GatewayError):
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"www-authenticate": "Bearer"})
+
+
 class ModelNotFound(GatewayError):
     status = 404
     type = "invalid_request_error"
     code = "model_not_found"
+
+
+class ResponseNotFound(GatewayError):
+    status = 404
+    type = "invalid_request_error"
+    code = "response_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no response with that id.")
 
 
 class BodyTooLarge(GatewayError):

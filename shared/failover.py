@@ -10,7 +10,15 @@ from email.utils import parsedate_to_datetime
 import httpx2
 from openai import APIStatusError
 
-from shared.clients import TRANSPORT_ERRORS, Clients, EndpointClient, InferenceCall, auth_advice, shared_clients
+from shared.clients import (
+    RESPONSES,
+    TRANSPORT_ERRORS,
+    Clients,
+    EndpointClient,
+    InferenceCall,
+    auth_advice,
+    shared_clients,
+)
 from shared.errors import (
     DeadlineExceeded,
     DeploymentNotFound,
@@ -46,11 +54,17 @@ COOL_DOWN = 10.0
 class Answer:
     """Azure's answer to a call, its headers read and its body not. Whoever has it must `aclose` it."""
 
-    def __init__(self, response: httpx2.Response, deadline: float, release: Callable[[], None]) -> None:
+    def __init__(self, call: InferenceCall, response: httpx2.Response, deadline: float, release: Callable[[], None]) -> None:
+        self.call = call
         self.response = response
         self.deadline = deadline
         self.release = release
         self.headers = returned_headers(response)
+        self.content_type = content_type(response)
+
+    @property
+    def is_event_stream(self) -> bool:
+        return self.content_type.partition(";")[0].strip().lower() == "text/event-stream"
 
     async def read(self) -> bytes:
         """The whole body, and closes. Raises `DeadlineExceeded`, or `UpstreamUnreachable` when it breaks off."""
@@ -102,7 +116,7 @@ class Failover:
                 endpoint.cool(COOL_DOWN)
                 raise DeadlineExceeded from None
             raise
-        return Answer(response, deadline, self.release)
+        return Answer(call, response, deadline, self.release)
 
     def release(self) -> None:
         self.calls_in_flight -= 1
@@ -114,7 +128,7 @@ class Failover:
         except APIStatusError as exc:
             raise self.refusal(endpoint, exc.response, call) from None
         except TRANSPORT_ERRORS as exc:
-            logger.warning("No answer from endpoint %d: %s", endpoint.position, exc.__cause__ or exc)
+            logger.warning("No answer from endpoint %d to %s: %s", endpoint.position, call.caller, exc.__cause__ or exc)
             endpoint.cool(COOL_DOWN)
             raise UpstreamUnreachable from None
         endpoint.served_at[call.deployment] = time.monotonic()
@@ -123,22 +137,21 @@ class Failover:
     def refusal(self, endpoint: EndpointClient, response: httpx2.Response, call: InferenceCall) -> GatewayError:
         """Whose failure a refusal is. What the operator must mend is logged, and is not the caller's to read."""
         status, code, headers = response.status_code, error_of(response.content).code, returned_headers(response)
+        where = f"Endpoint {endpoint.position}, called by {call.caller},"
         if status == 429:
             endpoint.cool(cool_down(response), call.deployment)
         elif status in (401, 403, 408) or status >= 500:
             endpoint.cool(cool_down(response))
         if status in (401, 403):
-            advice = auth_advice(self.settings)
-            logger.error("Endpoint %d refused the app's credentials (%d %s). %s", endpoint.position, status, code, advice)
+            logger.error("%s refused the app's credentials (%d %s). %s", where, status, code, auth_advice(self.settings))
             return UpstreamAuthError()
         if status == 404 and code == "DeploymentNotFound":
-            logger.error("Endpoint %d has no deployment %r", endpoint.position, call.deployment)
+            logger.error("%s has no deployment %r", where, call.deployment)
             endpoint.cool(COOL_DOWN, call.deployment)
             return DeploymentNotFound()
-        if status in CALLERS_STATUSES:
-            headers |= header_safe({"content-type": response.headers.get("content-type", "application/json")})
-            return UpstreamRefusal(status, response.content, headers)
-        logger.error("Endpoint %d answered %d %s", endpoint.position, status, code)
+        if status in CALLERS_STATUSES or (status == 404 and call.operation.startswith(RESPONSES)):
+            return UpstreamRefusal(status, response.content, {**headers, "content-type": content_type(response)})
+        logger.error("%s answered %d %s", where, status, code)
         # Other 4xx and 3xx are about how this app calls, such as an API version that does not exist.
         return UpstreamFailure(status if 500 <= status <= 599 or status == 408 else 502, headers)
 
@@ -167,6 +180,10 @@ def returned_headers(response: httpx2.Response) -> dict[str, str]:
             if name in RETURNED_HEADERS or name.startswith(RETURNED_PREFIX)
         }
     )
+
+
+def content_type(response: httpx2.Response) -> str:
+    return header_safe({"": response.headers.get("content-type", "")}).get("") or "application/json"
 
 
 def nothing() -> None:

@@ -1,16 +1,66 @@
 """What a caller's HTTP request asks for: its body, its fields, the deployment it names, the headers to pass on."""
 
+import re
+from typing import Any
+
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from shared.errors import BadRequest, BodyTooLarge, CallerGone, ModelNotFound, header_safe
+from shared.clients import BY_DEPLOYMENT, RESPONSES, InferenceCall
+from shared.errors import BadRequest, BodyTooLarge, CallerGone, ModelNotFound, ResponseNotFound, header_safe
 from shared.settings import Settings
 
 Fields = dict[str, msgspec.Raw]
 
 # What of the caller's headers Azure may see, besides the content type. Credentials and cookies never pass.
 FORWARDED_HEADERS = ("traceparent", "tracestate", "x-client-request-id")
+# An address is made of it, so it must not be able to lead to another operation.
+RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+# The query parameters that may go to Azure with a stored response; lists come as `include` or `include[]`.
+# https://platform.openai.com/docs/api-reference/responses
+RESPONSE_QUERY = ("after", "before", "include_obfuscation", "limit", "order", "starting_after", "stream")
+RESPONSE_QUERY_LISTS = ("include",)
+
+
+def creation(
+    operation: str, body: bytes, request: Request, settings: Settings, caller: str, deployment: str | None = None
+) -> InferenceCall:
+    """The call that a request in OpenAI's wire format asks for: a chat completion, embeddings or a response.
+
+    `deployment` is what the address names, where it names one; else the body's `model` counts. The body goes out as it
+    came, or, where Azure looks into it for the deployment, with the deployment in place of `model`. Raises
+    `BadRequest` and `ModelNotFound`.
+    """
+    fields = parse_fields(body)
+    deployment = deployment_of(fields, settings) if deployment is None else deployment_for(deployment, settings)
+    stream = parse_field(fields, "stream", bool, "true or false") or False
+    if settings.api_version == "v1" or operation not in BY_DEPLOYMENT:
+        fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
+        body = msgspec.json.encode(fields)
+    return InferenceCall(operation, deployment, body, stream, headers_to_send(request, stream=stream), caller=caller)
+
+
+def stored_response(request: Request, caller: str, part: str = "") -> InferenceCall:
+    """The call about the stored response that the address names, or `part` of it. Raises `ResponseNotFound`."""
+    response_id = request.path_params.get("id", "")
+    if not RESPONSE_ID.fullmatch(response_id):
+        raise ResponseNotFound
+    query: dict[str, Any] = {name: request.query_params[name] for name in RESPONSE_QUERY if name in request.query_params}
+    for name in RESPONSE_QUERY_LISTS:
+        if values := [*request.query_params.getlist(name), *request.query_params.getlist(f"{name}[]")]:
+            query[name] = values
+    stream = query.get("stream") == "true"
+    return InferenceCall(
+        "/".join(filter(None, (RESPONSES, response_id, part))),
+        "",
+        b"",
+        stream,
+        headers_to_send(request, stream=stream),
+        request.method,
+        query,
+        caller,
+    )
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -64,6 +114,14 @@ def parse_field[T](fields: Fields, name: str, kind: type[T], expected: str) -> T
         raise BadRequest(f"'{name}' must be {expected}.", param=name) from None
 
 
+def deployment_of(fields: Fields, settings: Settings) -> str:
+    """The deployment that the field `model` asks for. Raises `BadRequest` and `ModelNotFound`."""
+    if any(name != "model" and name.lower() == "model" for name in fields):
+        # Whoever reads the body after us may not care for case, and take the one that was not looked at.
+        raise BadRequest("The field 'model' must be written in small letters.", param="model")
+    return deployment_for(parse_field(fields, "model", str, "a string"), settings)
+
+
 def deployment_for(model: str | None, settings: Settings) -> str:
     """The deployment that answers to `model`. Raises `ModelNotFound` for one that the settings do not list."""
     if model is None:
@@ -74,6 +132,10 @@ def deployment_for(model: str | None, settings: Settings) -> str:
         raise ModelNotFound(f"There is no model {model[:64]!r} here.", param="model") from None
 
 
-def forwarded_headers(request: Request) -> dict[str, str]:
-    """The caller's headers that go to Azure. A header in other than printable ASCII is dropped."""
-    return header_safe({name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers})
+def headers_to_send(request: Request, *, stream: bool) -> dict[str, str]:
+    """The headers for Azure, the caller's own among them. One in other than printable ASCII is dropped."""
+    return {
+        **header_safe({name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}),
+        "content-type": "application/json",
+        "accept": "text/event-stream" if stream else "application/json",
+    }

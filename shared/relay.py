@@ -1,23 +1,35 @@
 """From Azure's answer to the caller's response: streams, silence, breaks and callers who hang up."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
 import anyio
-from azurefunctions.extensions.http.fastapi import Request, StreamingResponse
+from azurefunctions.extensions.http.fastapi import Request, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from shared import sse
-from shared.clients import TRANSPORT_ERRORS
+from shared.clients import TRANSPORT_ERRORS, InferenceCall
 from shared.errors import CallerGone, StreamBroken, as_gateway_error
-from shared.failover import Answer
+from shared.failover import Answer, Failover
 
 # Seconds. Azure's load balancer cuts a connection that is silent for about 230 s.
 KEEP_ALIVE_INTERVAL = 15.0
 DRAIN_LIMIT = 1.0
 SILENCE = b""
+
+# Makes the caller's events of Azure's chunks.
+type Events = Callable[[AsyncGenerator[bytes]], AsyncGenerator[bytes]]
+
+
+async def respond(failover: Failover, call: InferenceCall) -> Response:
+    """Sends the call, and passes Azure's answer on: its status, its bytes, and the headers that callers may see."""
+    answer = await failover.send(call)
+    if not answer.is_event_stream:
+        headers = {**answer.headers, "content-type": answer.content_type}
+        return Response(await answer.read(), answer.response.status_code, headers)
+    return EventStreamResponse(answer, whole_events, failover.settings.stream_idle, answer.content_type)
 
 
 async def unless_hung_up[T](request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -85,17 +97,24 @@ async def next_chunk(chunks: AsyncIterator[bytes]) -> bytes | None:
 
 
 class EventStreamResponse(StreamingResponse):
-    """Streams `events`, which are made from `answer`, and closes the answer however the stream ends.
+    """Streams what `events` makes of the chunks of `answer`, and closes the answer however the stream ends.
 
-    A failure becomes one last event in OpenAI's error shape, without `[DONE]`.
+    A silence of more than `idle` seconds is a failure. A failure becomes one last event in OpenAI's error shape,
+    without `[DONE]`.
     """
 
-    def __init__(self, answer: Answer, events: AsyncGenerator[bytes]) -> None:
+    def __init__(self, answer: Answer, events: Events, idle: float, content_type: str) -> None:
         self.answer = answer
-        self.guarded_events = failure_as_event(events)
+        chunks = chunks_or_silence(answer, KEEP_ALIVE_INTERVAL, idle)
+        self.guarded_events = failure_as_event(events(chunks), answer.call.caller)
         # The last header keeps proxies such as nginx from collecting the events.
-        headers = {**answer.headers, "cache-control": "no-cache", "x-accel-buffering": "no"}
-        super().__init__(self.guarded_events, headers=headers, media_type=sse.CONTENT_TYPE)
+        headers = {
+            **answer.headers,
+            "content-type": content_type,
+            "cache-control": "no-cache",
+            "x-accel-buffering": "no",
+        }
+        super().__init__(self.guarded_events, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -107,8 +126,28 @@ class EventStreamResponse(StreamingResponse):
                 await self.answer.aclose()
 
 
-async def failure_as_event(events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """`events`, and in place of a failure one more event that tells of it."""
+async def whole_events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """The bytes of `chunks`, all of them and no others, but no event in parts; and a comment for each silence.
+
+    So what follows, a comment or the news of a failure, never stands inside an event.
+    """
+    rest = bytearray()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            if chunk == SILENCE:
+                yield sse.COMMENT
+                continue
+            known = len(rest)
+            rest += chunk
+            if end := sse.last_end(rest, known):
+                yield bytes(rest[:end])
+                del rest[:end]
+    if rest:
+        yield bytes(rest)
+
+
+async def failure_as_event(events: AsyncGenerator[bytes], caller: str) -> AsyncGenerator[bytes]:
+    """`events` for `caller`, and in place of a failure one more event that tells of it."""
     async with aclosing(events):
         try:
             async for event in events:
@@ -116,5 +155,5 @@ async def failure_as_event(events: AsyncGenerator[bytes]) -> AsyncGenerator[byte
         except Exception as exc:
             broken = isinstance(exc, (*TRANSPORT_ERRORS, TimeoutError, StreamBroken))
             # Printed, because the host drops log records of a stream: to it, the invocation has ended.
-            print(f"A stream broke off: {type(exc).__name__}", flush=True)
+            print(f"A stream to {caller} broke off: {type(exc).__name__}", flush=True)
             yield sse.event((StreamBroken() if broken else as_gateway_error(exc)).body())

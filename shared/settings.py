@@ -67,6 +67,8 @@ class Settings:
     max_concurrent_calls: int
     max_body_bytes: int
     stream_usage: bool
+    is_local: bool
+    """Whether this is somebody's own machine and not Azure."""
     warnings: tuple[str, ...] = ()
     """What is allowed but looks like a mistake, in words for the operator."""
 
@@ -100,6 +102,7 @@ class Settings:
             max_concurrent_calls=reader.count("MAX_CONCURRENT_CALLS", 1000),
             max_body_bytes=reader.count("MAX_BODY_BYTES", 20 * 1024 * 1024),
             stream_usage=reader.parsed("STREAM_USAGE", boolean, "false") or False,
+            is_local=is_local(environ),
             warnings=(*reader.warnings, *reader.unknown()),
         )
         if reader.problems:
@@ -230,6 +233,12 @@ def inferred_token_scope(reader: Reader, origins: list[str]) -> str:
     if len(scopes) > 1:
         reader.problems["AZURE_OPENAI_TOKEN_SCOPE"] = "is needed, because the endpoints are in different clouds"
     return min(scopes, default=PUBLIC_TOKEN_SCOPE)
+
+
+def is_local(environ: Mapping[str, str]) -> bool:
+    """Whether a host on somebody's own machine runs the app. Azure sets the last two, in Functions and in containers."""
+    in_azure = environ.get("WEBSITE_INSTANCE_ID") or environ.get("CONTAINER_APP_NAME")
+    return environ.get("AZURE_FUNCTIONS_ENVIRONMENT", "").lower() == "development" and not in_azure
 
 
 def caller_keys(reader: Reader) -> tuple[CallerKey, ...]:

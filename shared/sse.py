@@ -6,11 +6,20 @@ The format: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsi
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 COMMENT = b": keep-alive\n\n"
 DONE = b"[DONE]"
+# Two line ends in a row end an event. A carriage return alone may be half of one, unless another follows.
+EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 
 
 def event(data: bytes) -> bytes:
     """One event; `data` must hold no line break, as JSON from msgspec does not."""
     return b"data: " + data + b"\n\n"
+
+
+def last_end(data: bytearray, known: int) -> int:
+    """Where the last event that is complete in `data` ends; 0 when there is none after the first `known` bytes."""
+    start = max(known - 2, 0)
+    ends = ((data.rfind(end, start), len(end)) for end in EVENT_ENDS)
+    return max((found + length for found, length in ends if found >= 0), default=0)
 
 
 class EventParser:

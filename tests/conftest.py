@@ -2,12 +2,15 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from local.serving import Servers
 from tests.running import LocalApp, core_tools_app, local_app
+from tests.stand_ins import World
 
 # Where Core Tools are, the tests of the chat endpoint run under `func start` as well.
 CORE_TOOLS = shutil.which("func")
@@ -55,6 +58,14 @@ def app(shared_app: LocalApp) -> LocalApp:
     """The app with a key, against the stand-in for Azure OpenAI, whose journal is empty."""
     shared_app.model.clear()
     return shared_app
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    async with Servers() as servers, httpx2.AsyncClient(timeout=60) as http:
+        await world.start(servers, http)
+        yield world
 
 
 @pytest.fixture

@@ -130,6 +130,15 @@ class Running:
         """A plain connection to it, for what an HTTP client would not send."""
         return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
 
+    def sent(self, method: str, path: str, body: bytes = b"", *, length: int | None = None, **headers: str) -> socket.socket:
+        """A connection on which a request has been sent as it stands here; HTTP clients tidy up paths."""
+        length = len(body) if length is None else length
+        lines = [f"{method} {path} HTTP/1.1", "host: a", "connection: close", f"content-length: {length}"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        connection = self.connection()
+        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
+        return connection
+
     def stop(self, number: int = signal.SIGINT) -> int:
         """Ends the process as Ctrl-C does; returns its exit status."""
         self.process.send_signal(number)

@@ -1,7 +1,6 @@
 """POST /api/chat over HTTP, on the real runtime, against the stand-in for Azure OpenAI."""
 
 import json
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -66,7 +65,7 @@ def test_a_dated_api_version_has_the_deployment_in_the_path(app: LocalApp) -> No
     app.chat({"prompt": "Hello"})
     (seen,) = app.model.journal()
     assert seen.path == "/openai/deployments/gpt-4o-mini/chat/completions"
-    assert seen.query == {"api-version": "2024-10-21"}
+    assert seen.query == {"api-version": "2025-04-01-preview"}
     assert "api-key" in seen.headers
     assert "authorization" not in seen.headers
 
@@ -241,8 +240,7 @@ def test_a_caller_who_leaves_in_mid_stream_ends_the_call_to_azure(app: LocalApp)
 def test_a_caller_who_leaves_before_the_answer_ends_the_call_to_azure(app: LocalApp, stream: bool) -> None:
     app.model.script({"hang": True})
     body = json.dumps({"prompt": "Hello", "stream": stream}).encode()
-    with socket.create_connection(("127.0.0.1", int(app.url.rpartition(":")[2]))) as caller:
-        caller.sendall(b"POST /api/chat HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+    with app.sent("POST", "/api/chat", body):
         app.model.journal(requests=1)
     (seen,) = app.model.journal(ended=1)
     assert seen.hung_up
@@ -271,9 +269,9 @@ def test_throttling_comes_through_with_its_retry_after(app: LocalApp, stream: bo
     [
         ({"status": 401, "body": shapes.WRONG_KEY}, "upstream_auth", "Check AZURE_OPENAI_KEY"),
         ({"status": 403, "body": shapes.KEYS_DISABLED}, "upstream_auth", "403 AuthenticationTypeDisabled"),
-        ({"status": 404}, "deployment_not_found", "Endpoint 1 has no deployment 'gpt-4o-mini'"),
-        ({"status": 404, "body": shapes.RESOURCE_NOT_FOUND}, "upstream_error", "Endpoint 1 answered 404"),
-        ({"status": 302, "headers": {"location": "http://127.0.0.1:9/"}}, "upstream_error", "Endpoint 1 answered 302"),
+        ({"status": 404}, "deployment_not_found", "Endpoint 1, called by (function key), has no deployment 'gpt-4o-mini'"),
+        ({"status": 404, "body": shapes.RESOURCE_NOT_FOUND}, "upstream_error", "(function key), answered 404"),
+        ({"status": 302, "headers": {"location": "http://127.0.0.1:9/"}}, "upstream_error", "(function key), answered 302"),
     ],
 )
 def test_what_the_operator_must_mend_is_502_and_logged(app: LocalApp, script: Json, code: str, logged: str) -> None:

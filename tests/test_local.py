@@ -12,10 +12,14 @@ import pytest
 
 from tests.running import PATIENCE, PROJECT, LocalApp, app_folder, local_app, settings_for, start_local
 
+# What settings.py reads besides the settings: whether the app runs in Azure.
+SET_BY_HOSTS = ("AZURE_FUNCTIONS_ENVIRONMENT", "WEBSITE_INSTANCE_ID", "CONTAINER_APP_NAME")
+
 
 def test_it_prints_the_functions_as_func_start_does(app: LocalApp) -> None:
     port = app.url.rpartition(":")[2]
-    assert f"\nFunctions:\n\n\tchat: [POST] http://localhost:{port}/api/chat\n\n" in app.output
+    assert "\nFunctions:\n\n\tazure_chat_completions: " in app.output
+    assert f"\n\n\tchat: [POST] http://localhost:{port}/api/chat\n\n" in app.output
     assert "made up for the stand-ins (no AZURE_OPENAI_ENDPOINT is set)" in app.output
     assert re.search(r"stand-in for Azure OpenAI at http://127\.0\.0\.1:\d+; no model is behind it", app.output)
 
@@ -166,7 +170,7 @@ def test_an_unknown_route_or_method_is_an_empty_404(app: LocalApp) -> None:
 def test_the_examples_hold_every_setting_and_work(folder: Path) -> None:
     example = json.loads((PROJECT / "local.settings.json.example").read_text())
     named = re.findall(r'"([A-Z][A-Z_]+)"', (PROJECT / "shared" / "settings.py").read_text())
-    known = {name for name in named if "_" in name or name == "AUTHENTICATION"} - {"AZURE_OPENAI_API_KEY"}
+    known = {name for name in named if "_" in name or name == "AUTHENTICATION"} - {"AZURE_OPENAI_API_KEY", *SET_BY_HOSTS}
     assert set(example["Values"]) - {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"} == known
     env = {k: v for k, v in example["Values"].items() if k != "AzureWebJobsStorage"}
     dotenv = (PROJECT / "azureopenai.env.example").read_text()

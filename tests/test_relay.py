@@ -76,7 +76,7 @@ async def test_too_long_a_silence_is_a_failure(answer: Answer) -> None:
 
 async def test_leaving_a_stream_in_a_silence_leaves_no_task_behind(answer: Answer) -> None:
     before = asyncio.all_tasks()
-    stream = failure_as_event(events(chunks_or_silence(answer, INTERVAL, idle=60)))
+    stream = failure_as_event(events(chunks_or_silence(answer, INTERVAL, idle=60)), "caller")
     assert await anext(stream) == sse.COMMENT
     await stream.aclose()
     await answer.aclose()
@@ -105,7 +105,7 @@ async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(capsys
         yield b"data: 1\n\n"
         raise RuntimeError("the reply itself")
 
-    first, last = [event async for event in failure_as_event(failing())]
+    first, last = [event async for event in failure_as_event(failing(), "caller")]
     assert first == b"data: 1\n\n"
     assert b"internal_error" in last
     assert b"the reply itself" not in last
