@@ -27,7 +27,7 @@ JSON = "application/json"
 async def chat(req: Request) -> Response:
     """A prompt or a conversation in, a reply out: JSON, or a stream of events with `"stream": true`."""
     failover = shared_failover()
-    body = await inference.read_body(req, failover.settings.max_body_bytes)
+    body = await inference.read_body(req, failover.settings)
     call = chat_endpoint.parse(body, req, failover.settings)
     return await relay.unless_hung_up(req, chat_endpoint.respond(failover, call))
 
@@ -127,7 +127,7 @@ async def create(req: Request, operation: str, deployment: str | None = None) ->
     """Passes a request in OpenAI's wire format on to a deployment, and the answer back."""
     failover = shared_failover()
     caller = caller_keys.caller_of(req, failover.settings)
-    body = await inference.read_body(req, failover.settings.max_body_bytes)
+    body = await inference.read_body(req, failover.settings)
     call = inference.creation(operation, body, req, failover.settings, caller, deployment)
     return await relay.unless_hung_up(req, relay.respond(failover, call))
 
@@ -137,7 +137,7 @@ async def about_stored_response(req: Request, part: str = "") -> Response:
     failover = shared_failover()
     caller = caller_keys.caller_of(req, failover.settings)
     call = inference.stored_response(req, caller, part)
-    await inference.read_body(req, failover.settings.max_body_bytes)
+    await inference.read_body(req, failover.settings)
     return await relay.unless_hung_up(req, relay.respond(failover, call))
 
 

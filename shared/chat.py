@@ -10,10 +10,9 @@ from shared import caller_keys, relay, sse
 from shared.clients import CHAT_COMPLETIONS, InferenceCall
 from shared.errors import BadRequest, StreamBroken, UpstreamFailure
 from shared.failover import Answer, Failover
-from shared.inference import Fields, deployment_of, headers_to_send, parse_field, parse_fields
+from shared.inference import NULL, Fields, deployment_of, headers_to_send, parse_field, parse_fields
 from shared.settings import Settings
 
-NULL = msgspec.Raw(b"null")
 # The first dated API version in which Azure knows `stream_options`; earlier ones refuse it.
 # https://github.com/Azure/azure-rest-api-specs, cognitiveservices/data-plane/AzureOpenAI/inference
 STREAM_OPTIONS_SINCE = "2024-09-01"

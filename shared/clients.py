@@ -48,6 +48,7 @@ CONNECT_TIMEOUT = 10.0
 KEEPALIVE_EXPIRY = 30.0
 # All that says that no answer, or not the whole of it, has come: neither the SDK nor its transport wraps all of these.
 TRANSPORT_ERRORS = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
+NEVER = (-math.inf, -math.inf)
 # Set per request by the SDK, about itself.
 SDK_HEADERS = {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Omit()}
 
@@ -63,6 +64,8 @@ class InferenceCall:
     stream: bool
     headers: Mapping[str, str]
     method: str = "POST"
+    is_about_stored: bool = False
+    """Whether it names a stored response, which only the endpoint that made it knows."""
     query: Mapping[str, str | list[str]] = field(default_factory=dict)
     caller: str = "(this app)"
     """Who asks, as the log shall have it; never a key."""
@@ -137,10 +140,13 @@ class EndpointClient:
         now = time.monotonic()
         self.trouble[deployment] = (now, now + seconds)
 
-    def last_trouble(self, deployment: str) -> tuple[float, float]:
-        """When trouble with `deployment` here was noted last, and until when it should rest; in the past for never."""
-        never = (-math.inf, -math.inf)
-        return max(self.trouble.get(None, never), self.trouble.get(deployment, never))
+    def troubled_at(self, deployment: str) -> float:
+        """When trouble with `deployment` here was noted last; in the past for never."""
+        return max(self.trouble.get(None, NEVER)[0], self.trouble.get(deployment, NEVER)[0])
+
+    def rests_until(self, deployment: str) -> float:
+        """Until when `deployment` here should rest; in the past for not at all."""
+        return max(self.trouble.get(None, NEVER)[1], self.trouble.get(deployment, NEVER)[1])
 
 
 class Clients:

@@ -5,7 +5,9 @@
       ├ CallerRefused         401  no caller key, or a wrong one
       ├ ModelNotFound         404  no deployment or alias has that name
       ├ ResponseNotFound      404  no stored response can have that id
+      ├ BodyTooSlow           408  the body has not come in time
       ├ BodyTooLarge          413
+      ├ EncodedBody           415  the body is compressed
       ├ CallerGone            499  the caller hung up; nobody reads this answer
       ├ UpstreamRefusal        *   Azure's own answer, passed on as it came
       ├ UpstreamFailure        *   Azure failed in a way that its answer would not explain to a caller
@@ -114,6 +116,24 @@ class BodyTooLarge(GatewayError):
     status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class BodyTooSlow(GatewayError):
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("The request's body did not arrive in time.")
+
+
+class EncodedBody(GatewayError):
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_encoding"
+
+    def __init__(self) -> None:
+        super().__init__("The request's body must come as plain JSON, without a content-encoding.")
 
 
 class CallerGone(GatewayError):

@@ -1,54 +1,19 @@
-"""Sends a call to Azure OpenAI within its deadline, and tells an answer from a refusal."""
+"""Sends a call to Azure OpenAI: the endpoints in their order, within the call's deadline."""
 
 import asyncio
 import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from email.utils import parsedate_to_datetime
 
 import httpx2
 from openai import APIStatusError
 
-from shared.clients import (
-    RESPONSES,
-    TRANSPORT_ERRORS,
-    Clients,
-    EndpointClient,
-    InferenceCall,
-    auth_advice,
-    shared_clients,
-)
-from shared.errors import (
-    DeadlineExceeded,
-    DeploymentNotFound,
-    GatewayError,
-    TooManyCalls,
-    UpstreamAuthError,
-    UpstreamFailure,
-    UpstreamRefusal,
-    UpstreamUnreachable,
-    error_of,
-    header_safe,
-)
+from shared.clients import TRANSPORT_ERRORS, Clients, EndpointClient, InferenceCall, shared_clients
+from shared.errors import DeadlineExceeded, GatewayError, TooManyCalls, UpstreamUnreachable
+from shared.refusals import COOL_DOWN, Refusal, content_type, judge, retry_after, returned_headers
 
 logger = logging.getLogger(__name__)
-
-# What of Azure's headers callers see, besides the content type.
-RETURNED_HEADERS = (
-    "apim-request-id",
-    "x-request-id",
-    "x-ms-request-id",
-    "x-ms-client-request-id",
-    "x-ms-region",
-    "retry-after",
-    "retry-after-ms",
-)
-RETURNED_PREFIX = "x-ratelimit-"
-# Refusals that the caller can mend, or must see to behave well.
-CALLERS_STATUSES = {400, 409, 413, 422, 429}
-# Seconds for which an endpoint rests that does not say for how long.
-COOL_DOWN = 10.0
 
 
 class Answer:
@@ -89,8 +54,16 @@ class Answer:
         await self.response.aclose()
 
 
+class Refused(Exception):
+    """An endpoint gave no answer that counts."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__()
+        self.refusal = refusal
+
+
 class Failover:
-    """Sends calls for one process."""
+    """Sends calls for one process. It never waits between attempts: a caller who should, is told so."""
 
     def __init__(self, clients: Clients) -> None:
         self.clients = clients
@@ -98,7 +71,7 @@ class Failover:
         self.calls_in_flight = 0
 
     async def send(self, call: InferenceCall) -> Answer:
-        """Azure's answer to `call`, once its headers are there.
+        """The first answer to `call` that counts, once its headers are there.
 
         Raises what `errors` lists as upstream's failures, `TooManyCalls` and `DeadlineExceeded`.
         """
@@ -106,84 +79,75 @@ class Failover:
             raise TooManyCalls
         self.calls_in_flight += 1
         deadline = asyncio.get_running_loop().time() + self.settings.request_timeout
-        endpoint = self.clients.endpoints[0]
         try:
-            async with asyncio.timeout_at(deadline):
-                response = await self.attempt(endpoint, call)
-        except BaseException as exc:
+            return Answer(call, await self.first_answer(call, deadline), deadline, self.release)
+        except BaseException:
             self.release()
-            if isinstance(exc, TimeoutError):
-                endpoint.cool(COOL_DOWN)
-                raise DeadlineExceeded from None
             raise
-        return Answer(call, response, deadline, self.release)
 
     def release(self) -> None:
         self.calls_in_flight -= 1
 
-    async def attempt(self, endpoint: EndpointClient, call: InferenceCall) -> httpx2.Response:
-        """One answer from one endpoint; notes what it shows of the endpoint."""
+    async def first_answer(self, call: InferenceCall, deadline: float) -> httpx2.Response:
+        """Asks one endpoint after the other, until one answers or refuses what no other would grant."""
+        troubles: list[Refusal] = []
+        unknown: GatewayError | None = None
+        endpoints = self.in_order(call.deployment)
+        for endpoint in endpoints:
+            now = asyncio.get_running_loop().time()
+            if now >= deadline:
+                raise DeadlineExceeded
+            until = deadline if endpoint is endpoints[-1] else min(deadline, now + self.settings.attempt_timeout)
+            try:
+                return await self.attempt(endpoint, call, until)
+            except Refused as exc:
+                if exc.refusal.rests_for is not None:
+                    troubles.append(exc.refusal)
+                elif exc.refusal.is_stored_elsewhere:
+                    unknown = exc.refusal.error
+                else:
+                    raise exc.refusal.error from None
+        if not troubles:
+            assert unknown is not None
+            raise unknown
+        # Also where others did not know a stored response: an endpoint in trouble may.
+        error = troubles[-1].error
+        error.headers |= retry_after(min(refusal.rests_for or 0 for refusal in troubles))
+        raise error
+
+    def in_order(self, deployment: str) -> list[EndpointClient]:
+        """The endpoints in the order of the settings, but those that rest last, and of them the soonest first."""
+        now = time.monotonic()
+        return sorted(self.clients.endpoints, key=lambda endpoint: max(endpoint.rests_until(deployment), now))
+
+    async def attempt(self, endpoint: EndpointClient, call: InferenceCall, until: float) -> httpx2.Response:
+        """One endpoint's answer; notes what it shows of the endpoint. Raises `Refused`, also at the moment `until`."""
+        error: GatewayError
         try:
-            response = await endpoint.post(call)
+            async with asyncio.timeout_at(until):
+                response = await self.reach(endpoint, call)
         except APIStatusError as exc:
-            raise self.refusal(endpoint, exc.response, call) from None
+            raise Refused(judge(exc.response, call, endpoint, self.settings)) from None
         except TRANSPORT_ERRORS as exc:
             logger.warning("No answer from endpoint %d to %s: %s", endpoint.position, call.caller, exc.__cause__ or exc)
-            endpoint.cool(COOL_DOWN)
-            raise UpstreamUnreachable from None
-        endpoint.served_at[call.deployment] = time.monotonic()
-        return response
+            error = UpstreamUnreachable()
+        except TimeoutError:
+            logger.warning("No answer from endpoint %d to %s in time", endpoint.position, call.caller)
+            error = DeadlineExceeded()
+        else:
+            endpoint.served_at[call.deployment] = time.monotonic()
+            return response
+        endpoint.cool(COOL_DOWN)
+        raise Refused(Refusal(error, COOL_DOWN))
 
-    def refusal(self, endpoint: EndpointClient, response: httpx2.Response, call: InferenceCall) -> GatewayError:
-        """Whose failure a refusal is. What the operator must mend is logged, and is not the caller's to read."""
-        status, code, headers = response.status_code, error_of(response.content).code, returned_headers(response)
-        where = f"Endpoint {endpoint.position}, called by {call.caller},"
-        if status == 429:
-            endpoint.cool(cool_down(response), call.deployment)
-        elif status in (401, 403, 408) or status >= 500:
-            endpoint.cool(cool_down(response))
-        if status in (401, 403):
-            logger.error("%s refused the app's credentials (%d %s). %s", where, status, code, auth_advice(self.settings))
-            return UpstreamAuthError()
-        if status == 404 and code == "DeploymentNotFound":
-            logger.error("%s has no deployment %r", where, call.deployment)
-            endpoint.cool(COOL_DOWN, call.deployment)
-            return DeploymentNotFound()
-        if status in CALLERS_STATUSES or (status == 404 and call.operation.startswith(RESPONSES)):
-            return UpstreamRefusal(status, response.content, {**headers, "content-type": content_type(response)})
-        logger.error("%s answered %d %s", where, status, code)
-        # Other 4xx and 3xx are about how this app calls, such as an API version that does not exist.
-        return UpstreamFailure(status if 500 <= status <= 599 or status == 408 else 502, headers)
-
-
-def cool_down(response: httpx2.Response) -> float:
-    """For how many seconds Azure wants to be left alone; `COOL_DOWN` where it does not say so in a readable way."""
-    try:
-        if "retry-after-ms" in response.headers:
-            return max(float(response.headers["retry-after-ms"]) / 1000, 0)
-        return max(float(response.headers["retry-after"]), 0)
-    except KeyError:
-        return COOL_DOWN
-    except ValueError:
-        pass
-    try:
-        return max(parsedate_to_datetime(response.headers["retry-after"]).timestamp() - time.time(), 0)
-    except (KeyError, ValueError):
-        return COOL_DOWN
-
-
-def returned_headers(response: httpx2.Response) -> dict[str, str]:
-    return header_safe(
-        {
-            name: value
-            for name, value in response.headers.items()
-            if name in RETURNED_HEADERS or name.startswith(RETURNED_PREFIX)
-        }
-    )
-
-
-def content_type(response: httpx2.Response) -> str:
-    return header_safe({"": response.headers.get("content-type", "")}).get("") or "application/json"
+    async def reach(self, endpoint: EndpointClient, call: InferenceCall) -> httpx2.Response:
+        try:
+            return await endpoint.post(call)
+        except TRANSPORT_ERRORS:
+            if len(self.clients.endpoints) > 1:
+                raise
+            # The server may have closed a pooled connection in the moment in which it was taken again.
+            return await endpoint.post(call)
 
 
 def nothing() -> None:

@@ -104,7 +104,7 @@ class Health:
     async def finding(self, endpoint: EndpointClient) -> Finding:
         """The newest knowledge of `endpoint`: from calls, from a probe not long ago, else from a new one."""
         now, deployment = time.monotonic(), self.settings.default_deployment
-        noted, until = endpoint.last_trouble(deployment)
+        noted, until = endpoint.troubled_at(deployment), endpoint.rests_until(deployment)
         if now < until:
             return Finding(RESTING, f"throttled or failing in calls; resting for another {until - now:.0f} s", noted)
         served = Finding(UP, "just answered a call", endpoint.served_at.get(deployment, -math.inf))

@@ -1,5 +1,6 @@
 """What a caller's HTTP request asks for: its body, its fields, the deployment it names, the headers to pass on."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -8,10 +9,20 @@ from azurefunctions.extensions.http.fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from shared.clients import BY_DEPLOYMENT, RESPONSES, InferenceCall
-from shared.errors import BadRequest, BodyTooLarge, CallerGone, ModelNotFound, ResponseNotFound, header_safe
+from shared.errors import (
+    BadRequest,
+    BodyTooLarge,
+    BodyTooSlow,
+    CallerGone,
+    EncodedBody,
+    ModelNotFound,
+    ResponseNotFound,
+    header_safe,
+)
 from shared.settings import Settings
 
 Fields = dict[str, msgspec.Raw]
+NULL = msgspec.Raw(b"null")
 
 # What of the caller's headers Azure may see, besides the content type. Credentials and cookies never pass.
 FORWARDED_HEADERS = ("traceparent", "tracestate", "x-client-request-id")
@@ -38,7 +49,15 @@ def creation(
     if settings.api_version == "v1" or operation not in BY_DEPLOYMENT:
         fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
         body = msgspec.json.encode(fields)
-    return InferenceCall(operation, deployment, body, stream, headers_to_send(request, stream=stream), caller=caller)
+    return InferenceCall(
+        operation,
+        deployment,
+        body,
+        stream,
+        headers_to_send(request, stream=stream),
+        caller=caller,
+        is_about_stored=operation == RESPONSES and fields.get("previous_response_id", NULL) != NULL,
+    )
 
 
 def stored_response(request: Request, caller: str, part: str = "") -> InferenceCall:
@@ -57,29 +76,36 @@ def stored_response(request: Request, caller: str, part: str = "") -> InferenceC
         b"",
         stream,
         headers_to_send(request, stream=stream),
-        request.method,
-        query,
-        caller,
+        method=request.method,
+        query=query,
+        caller=caller,
+        is_about_stored=True,
     )
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The request's body. Raises `BodyTooLarge` above `limit` bytes, also when no length was declared.
+async def read_body(request: Request, settings: Settings) -> bytes:
+    """The request's body. Raises `BodyTooLarge`, also when no length was declared, `BodyTooSlow` and `EncodedBody`.
 
     A body that is too large is read to its end and dropped: HTTP clients that are cut off while they send
     report a broken connection instead of the answer. The Functions host bounds what arrives (104,857,600 bytes).
     """
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise EncodedBody
+    limit = settings.max_body_bytes
     body = bytearray()
     size = 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size <= limit:
-                body += chunk
-            else:
-                body.clear()
+        async with asyncio.timeout(settings.request_timeout):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= limit:
+                    body += chunk
+                else:
+                    body.clear()
     except ClientDisconnect:
         raise CallerGone from None
+    except TimeoutError:
+        raise BodyTooSlow from None
     if size > limit:
         raise BodyTooLarge(f"The request's body is larger than the {limit} bytes that this app accepts.")
     return bytes(body)

@@ -18,7 +18,9 @@ BY_ANYBODY: list[Json] = []
 # What can go wrong with every call to a model, besides what Azure answers itself.
 CALL_ERRORS: tuple[type[GatewayError], ...] = (
     errors.BadRequest,
+    errors.BodyTooSlow,
     errors.BodyTooLarge,
+    errors.EncodedBody,
     errors.UpstreamAuthError,
     errors.DeploymentNotFound,
     errors.UpstreamUnreachable,

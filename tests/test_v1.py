@@ -374,7 +374,7 @@ class TestCallerKeys:
             assert KEY not in app.output
 
     def test_the_log_has_the_callers_name_and_no_key(self, dated: LocalApp) -> None:
-        dated.model.script({"status": 500}, {"reset": True}, {"status": 401}, {"reply": "one and two", "cut": 1})
+        dated.model.script({"status": 500}, {"reset": True, "times": 2}, {"status": 401}, {"reply": "one and two", "cut": 1})
         for body in (BODY, BODY, BODY, BODY[:-1] + b',"stream":true}'):
             dated.http.post(CHAT, content=body, headers={"api-key": OLD_KEY})
         dated.wait_for("Endpoint 1, called by team-a, answered 500")
