@@ -17,7 +17,7 @@ logs.quiet()
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 
 # Routes that the host lets everybody call. Most of them ask for a caller key, which the host would not know how to read.
-ANYBODY = func.AuthLevel.ANONYMOUS
+OPEN = func.AuthLevel.ANONYMOUS
 NO_STORE = {"cache-control": "no-store"}
 JSON = "application/json"
 
@@ -32,43 +32,43 @@ async def chat(req: Request) -> Response:
     return await relay.unless_hung_up(req, chat_endpoint.respond(failover, call))
 
 
-@app.route(route="v1/chat/completions", methods=["POST"], auth_level=ANYBODY)
+@app.route(route="v1/chat/completions", methods=["POST"], auth_level=OPEN)
 @as_responses
 async def chat_completions(req: Request) -> Response:
     return await create(req, CHAT_COMPLETIONS)
 
 
-@app.route(route="v1/embeddings", methods=["POST"], auth_level=ANYBODY)
+@app.route(route="v1/embeddings", methods=["POST"], auth_level=OPEN)
 @as_responses
 async def embeddings(req: Request) -> Response:
     return await create(req, EMBEDDINGS)
 
 
-@app.route(route="v1/responses", methods=["POST"], auth_level=ANYBODY)
+@app.route(route="v1/responses", methods=["POST"], auth_level=OPEN)
 @as_responses
 async def responses(req: Request) -> Response:
     return await create(req, RESPONSES)
 
 
-@app.route(route="v1/responses/{id}", methods=["GET", "DELETE"], auth_level=ANYBODY)
+@app.route(route="v1/responses/{id}", methods=["GET", "DELETE"], auth_level=OPEN)
 @as_responses
 async def stored_response(req: Request) -> Response:
     return await about_stored_response(req)
 
 
-@app.route(route="v1/responses/{id}/cancel", methods=["POST"], auth_level=ANYBODY)
+@app.route(route="v1/responses/{id}/cancel", methods=["POST"], auth_level=OPEN)
 @as_responses
 async def stored_response_cancel(req: Request) -> Response:
     return await about_stored_response(req, "cancel")
 
 
-@app.route(route="v1/responses/{id}/input_items", methods=["GET"], auth_level=ANYBODY)
+@app.route(route="v1/responses/{id}/input_items", methods=["GET"], auth_level=OPEN)
 @as_responses
 async def stored_response_input_items(req: Request) -> Response:
     return await about_stored_response(req, "input_items")
 
 
-@app.route(route="v1/models", methods=["GET"], auth_level=ANYBODY)
+@app.route(route="v1/models", methods=["GET"], auth_level=OPEN)
 @as_responses
 async def model_list(req: Request) -> Response:
     settings = shared_failover().settings
@@ -76,7 +76,7 @@ async def model_list(req: Request) -> Response:
     return Response(models.listing(settings), media_type=JSON)
 
 
-@app.route(route="v1/models/{id}", methods=["GET"], auth_level=ANYBODY)
+@app.route(route="v1/models/{id}", methods=["GET"], auth_level=OPEN)
 @as_responses
 async def model(req: Request) -> Response:
     settings = shared_failover().settings
@@ -87,37 +87,37 @@ async def model(req: Request) -> Response:
 # The addresses at which the SDK's AzureOpenAI client calls.
 
 
-@app.route(route="openai/deployments/{deployment}/chat/completions", methods=["POST"], auth_level=ANYBODY)
+@app.route(route="openai/deployments/{deployment}/chat/completions", methods=["POST"], auth_level=OPEN)
 @as_responses
 async def azure_chat_completions(req: Request) -> Response:
     return await create(req, CHAT_COMPLETIONS, req.path_params["deployment"])
 
 
-@app.route(route="openai/deployments/{deployment}/embeddings", methods=["POST"], auth_level=ANYBODY)
+@app.route(route="openai/deployments/{deployment}/embeddings", methods=["POST"], auth_level=OPEN)
 @as_responses
 async def azure_embeddings(req: Request) -> Response:
     return await create(req, EMBEDDINGS, req.path_params["deployment"])
 
 
-@app.route(route="openai/responses", methods=["POST"], auth_level=ANYBODY)
+@app.route(route="openai/responses", methods=["POST"], auth_level=OPEN)
 @as_responses
 async def azure_responses(req: Request) -> Response:
     return await create(req, RESPONSES)
 
 
-@app.route(route="openai/responses/{id}", methods=["GET", "DELETE"], auth_level=ANYBODY)
+@app.route(route="openai/responses/{id}", methods=["GET", "DELETE"], auth_level=OPEN)
 @as_responses
 async def azure_stored_response(req: Request) -> Response:
     return await about_stored_response(req)
 
 
-@app.route(route="openai/responses/{id}/cancel", methods=["POST"], auth_level=ANYBODY)
+@app.route(route="openai/responses/{id}/cancel", methods=["POST"], auth_level=OPEN)
 @as_responses
 async def azure_stored_response_cancel(req: Request) -> Response:
     return await about_stored_response(req, "cancel")
 
 
-@app.route(route="openai/responses/{id}/input_items", methods=["GET"], auth_level=ANYBODY)
+@app.route(route="openai/responses/{id}/input_items", methods=["GET"], auth_level=OPEN)
 @as_responses
 async def azure_stored_response_input_items(req: Request) -> Response:
     return await about_stored_response(req, "input_items")
@@ -141,19 +141,19 @@ async def about_stored_response(req: Request, part: str = "") -> Response:
     return await relay.unless_hung_up(req, relay.respond(failover, call))
 
 
-@app.route(route="openapi.json", methods=["GET"], auth_level=ANYBODY)
+@app.route(route="openapi.json", methods=["GET"], auth_level=OPEN)
 async def openapi_json(req: Request) -> Response:
     """This API, described for tools."""
-    return JSONResponse(openapi.description(req.url.path.removesuffix("/openapi.json")))
+    return JSONResponse(openapi.description(req.url.path))
 
 
-@app.route(route="health/live", methods=["GET"], auth_level=ANYBODY)
+@app.route(route="health/live", methods=["GET"], auth_level=OPEN)
 async def health_live(req: Request) -> Response:
     """Whether the process answers at all; looks at nothing else."""
     return JSONResponse({"status": "alive"}, headers=NO_STORE)
 
 
-@app.route(route="health/ready", methods=["GET"], auth_level=ANYBODY)
+@app.route(route="health/ready", methods=["GET"], auth_level=OPEN)
 @as_responses
 async def health_ready(req: Request) -> Response:
     """Whether chats work, in one word that strangers may see."""

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from local import shapes
 from local.chat_completions import chat, embeddings
-from local.journal import Entry, Journal
+from local.journal import Cut, Entry, Journal
 from local.responses import SINCE, Responses
 from local.shapes import Event, Json, Refusal
 from local.tokens import TokenMint
@@ -24,6 +24,8 @@ ADDRESS = re.compile(
     r"/openai/(?P<v1>v1/)?(?:deployments/(?P<deployment>[^/]+)/)?"
     r"(?:(?P<operation>chat/completions|embeddings|responses)|responses/(?P<id>[^/]+)(?:/(?P<part>cancel|input_items))?)"
 )
+# Seconds between the last piece and the end of the connection.
+CUT_PAUSE = 0.1
 API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 
 
@@ -83,6 +85,8 @@ class AzureOpenAI:
                 response = await self.send(request, answer, script, entry)
             entry.status = response.status
             return response
+        # Goes nowhere: the connection is gone.
+        return web.Response()
 
     async def interfere(self, request: web.Request, script: Json) -> None:
         """What a script does before there is an answer, or instead of one."""
@@ -157,6 +161,8 @@ class AzureOpenAI:
         for event in answer:
             if event.piece:
                 if entry.pieces == script.get("cut"):
+                    # Clients like aiohttp drop what they have received and not read yet when a connection breaks.
+                    await asyncio.sleep(CUT_PAUSE)
                     reset(request)
                 if script.get("step"):
                     await self.journal.permits.acquire()
@@ -173,8 +179,8 @@ async def send_raw(request: web.Request, script: Json) -> web.StreamResponse:
     await response.prepare(request)
     for start in range(0, len(body), step):
         await response.write(body[start : start + step])
-        # Lets the bytes go before the next ones come.
-        await asyncio.sleep(0)
+        # Without a pace, lets the bytes go before the next ones come.
+        await asyncio.sleep(script.get("pace", 0))
     return response
 
 
@@ -194,7 +200,7 @@ def reset(request: web.Request) -> NoReturn:
     # Without lingering, closing sends a reset and not an orderly end.
     request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     request.transport.abort()
-    raise ConnectionResetError
+    raise Cut
 
 
 def headers() -> dict[str, str]:

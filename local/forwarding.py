@@ -7,6 +7,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import PayloadAccessError
+from multidict import CIMultiDict
 from yarl import URL
 
 INVOCATION_ID = "x-ms-invocation-id"
@@ -68,13 +69,13 @@ class Forwarder:
         return response
 
     async def connect(self, request: web.Request, body: "Body", invocation_id: str) -> aiohttp.ClientResponse:
-        headers = {name: value for name, value in request.headers.items() if not is_dropped(name) and name.lower() != "host"}
-        headers |= {
-            INVOCATION_ID: invocation_id,
-            "X-Forwarded-For": request.remote or "",
-            "X-Forwarded-Host": request.host,
-            "X-Forwarded-Proto": request.scheme,
-        }
+        headers = CIMultiDict(
+            (name, value) for name, value in request.headers.items() if not is_dropped(name) and name.lower() != "host"
+        )
+        headers[INVOCATION_ID] = invocation_id
+        headers["X-Forwarded-For"] = request.remote or ""
+        headers["X-Forwarded-Host"] = request.host
+        headers["X-Forwarded-Proto"] = request.scheme
         for attempt in range(CONNECT_TRIES):
             try:
                 return await self.session.request(

@@ -32,6 +32,10 @@ class Entry:
     """Whether the caller left before the answer's end."""
 
 
+class Cut(Exception):
+    """A script has had the connection broken off."""
+
+
 class Journal:
     """Keeps an entry per request, and the scripts that tests have queued: one is used up per request, in order."""
 
@@ -43,7 +47,10 @@ class Journal:
 
     @asynccontextmanager
     async def recording(self, request: web.Request) -> AsyncIterator[Entry]:
-        """An entry for `request`, which ends, or notes that the caller hung up, as the context does."""
+        """An entry for `request`, which ends, or notes that the caller hung up, as the context does.
+
+        Nobody is left to see the failure when the connection is gone, so the context goes on after its end.
+        """
         host, port = request.transport.get_extra_info("peername")[:2] if request.transport else ("", 0)
         entry = Entry(
             method=request.method,
@@ -60,6 +67,10 @@ class Journal:
         except asyncio.CancelledError:
             entry.hung_up = True
             raise
+        except Cut:
+            pass
+        except ConnectionError:
+            entry.hung_up = True
         finally:
             entry.ended = time.monotonic()
             await self.announce()

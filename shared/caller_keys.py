@@ -31,7 +31,7 @@ def caller_of(request: Request, settings: Settings) -> str:
     for text in presented:
         key = without_scheme(text).encode("latin-1")
         for known in settings.caller_keys:
-            # All are compared, in constant time, so that the time it takes tells nothing of any key.
+            # All are compared, each in constant time: how long it takes tells at most how long the keys are.
             if hmac.compare_digest(key, known.key.encode()):
                 found = known.name
     if found is None:
@@ -40,5 +40,5 @@ def caller_of(request: Request, settings: Settings) -> str:
 
 
 def without_scheme(text: str) -> str:
-    """What an Authorization header presents as a bearer; other headers hold the key alone."""
+    """The key, which an Authorization header names the scheme before; some clients do so in other headers too."""
     return text[len(SCHEME) :].strip() if text[: len(SCHEME)].lower() == SCHEME else text

@@ -79,7 +79,11 @@ def error_of(body: bytes) -> ErrorDetail:
 
 def header_safe(headers: Mapping[str, str]) -> dict[str, str]:
     """Those of `headers` whose values can be sent on: printable ASCII."""
-    return {name: value for name, value in headers.items() if value.isascii() and value.isprintable()}
+    return {name: value for name, value in headers.items() if is_header_safe(value)}
+
+
+def is_header_safe(value: str) -> bool:
+    return value.isascii() and value.isprintable()
 
 
 class BadRequest(GatewayError):
@@ -261,7 +265,11 @@ def as_responses[**P](handler: Callable[P, Awaitable[Response]]) -> Callable[P, 
         try:
             return await handler(*args, **kwargs)
         except Exception as exc:
-            error = as_gateway_error(exc)
-            return Response(error.body(), error.status, {"content-type": "application/json", **error.headers})
+            return response_of(as_gateway_error(exc))
 
     return answer
+
+
+def response_of(error: GatewayError) -> Response:
+    """Apart, since a local name for an exception where it is caught keeps all alive that its traceback leads to."""
+    return Response(error.body(), error.status, {"content-type": "application/json", **error.headers})

@@ -29,7 +29,8 @@ class Answer:
 
     @property
     def is_event_stream(self) -> bool:
-        return self.content_type.partition(";")[0].strip().lower() == "text/event-stream"
+        is_unread = not self.response.is_stream_consumed
+        return is_unread and self.content_type.partition(";")[0].strip().lower() == "text/event-stream"
 
     async def read(self) -> bytes:
         """The whole body, and closes. Raises `DeadlineExceeded`, or `UpstreamUnreachable` when it breaks off."""
@@ -45,7 +46,8 @@ class Answer:
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes; raises `TRANSPORT_ERRORS` when it breaks off."""
-        return self.response.aiter_raw()
+        # Compressed against our wish, it would be without the header that says so.
+        return self.response.aiter_bytes() if "content-encoding" in self.response.headers else self.response.aiter_raw()
 
     async def aclose(self) -> None:
         """Ends the call, closing its connection unless the answer was read to its end. May be repeated."""

@@ -24,7 +24,7 @@ from shared.settings import Settings
 Fields = dict[str, msgspec.Raw]
 NULL = msgspec.Raw(b"null")
 
-# What of the caller's headers Azure may see, besides the content type. Credentials and cookies never pass.
+# What of the caller's headers Azure may see. Credentials and cookies never pass.
 FORWARDED_HEADERS = ("traceparent", "tracestate", "x-client-request-id")
 # An address is made of it, so it must not be able to lead to another operation.
 RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -40,11 +40,15 @@ def creation(
     """The call that a request in OpenAI's wire format asks for: a chat completion, embeddings or a response.
 
     `deployment` is what the address names, where it names one; else the body's `model` counts. The body goes out as it
-    came, or, where Azure looks into it for the deployment, with the deployment in place of `model`. Raises
-    `BadRequest` and `ModelNotFound`.
+    came, or, where Azure looks into it for the deployment, as the same values with the deployment for a `model`.
+    Raises `BadRequest` and `ModelNotFound`.
     """
     fields = parse_fields(body)
-    deployment = deployment_of(fields, settings) if deployment is None else deployment_for(deployment, settings)
+    if deployment is None:
+        deployment = deployment_of(fields, settings)
+    else:
+        refuse_other_spellings(fields)
+        deployment = deployment_for(deployment, settings)
     stream = parse_field(fields, "stream", bool, "true or false") or False
     if settings.api_version == "v1" or operation not in BY_DEPLOYMENT:
         fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
@@ -122,7 +126,7 @@ def parse_fields(body: bytes) -> Fields:
     except UnicodeDecodeError as exc:
         raise BadRequest(f"The request's body must be UTF-8; the byte at position {exc.start} is not.") from None
     except msgspec.ValidationError:
-        raise BadRequest('The request\'s body must be a JSON object, such as {"prompt": "Hello"}.') from None
+        raise BadRequest("The request's body must be a JSON object.") from None
     except msgspec.DecodeError as exc:
         detail = "it is empty" if not body.strip() else str(exc)
         raise BadRequest(f"The request's body must be a JSON object, but {detail}.") from None
@@ -142,10 +146,14 @@ def parse_field[T](fields: Fields, name: str, kind: type[T], expected: str) -> T
 
 def deployment_of(fields: Fields, settings: Settings) -> str:
     """The deployment that the field `model` asks for. Raises `BadRequest` and `ModelNotFound`."""
-    if any(name != "model" and name.lower() == "model" for name in fields):
-        # Whoever reads the body after us may not care for case, and take the one that was not looked at.
-        raise BadRequest("The field 'model' must be written in small letters.", param="model")
+    refuse_other_spellings(fields)
     return deployment_for(parse_field(fields, "model", str, "a string"), settings)
+
+
+def refuse_other_spellings(fields: Fields) -> None:
+    """Whoever reads the body next may not care for case, and take a `MODEL` that nobody has looked at."""
+    if any(name != "model" and name.lower() == "model" for name in fields):
+        raise BadRequest("The field 'model' must be written in small letters.", param="model")
 
 
 def deployment_for(model: str | None, settings: Settings) -> str:

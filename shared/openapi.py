@@ -87,9 +87,14 @@ CHAT_REPLY: Json = {
 }
 
 
+def description(path: str) -> Json:
+    """The document that is at `path`: the other routes are beside it, whatever the host's route prefix is."""
+    return {**document(), "servers": [{"url": path.rstrip("/").rpartition("/")[0] or "/"}]}
+
+
 @functools.cache
-def description(prefix: str) -> Json:
-    """The document, for an app whose routes begin with `prefix`."""
+def document() -> Json:
+    """All of it but where it is."""
     paths: Json = {
         "/chat": {"post": chat()},
         "/v1/models": {"get": models()},
@@ -112,7 +117,6 @@ def description(prefix: str) -> Json:
             "version": "1",
             "description": "Azure OpenAI behind HTTP endpoints: a simple one for chats, and OpenAI's own wire format.",
         },
-        "servers": [{"url": prefix or "/"}],
         "paths": paths,
         "components": {
             "schemas": {"Error": ERROR, "Model": MODEL, "ChatRequest": CHAT_REQUEST, "ChatReply": CHAT_REPLY},

@@ -30,6 +30,7 @@ from shared.errors import (
     UpstreamRefusal,
     error_of,
     header_safe,
+    is_header_safe,
 )
 from shared.settings import Settings
 
@@ -132,4 +133,5 @@ def returned_headers(response: httpx2.Response) -> dict[str, str]:
 
 
 def content_type(response: httpx2.Response) -> str:
-    return header_safe({"": response.headers.get("content-type", "")}).get("") or "application/json"
+    text: str = response.headers.get("content-type", "")
+    return text if text and is_header_safe(text) else "application/json"

@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 from azurefunctions.extensions.http.fastapi import Request, Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from shared import sse
 from shared.clients import TRANSPORT_ERRORS, InferenceCall
@@ -18,6 +18,8 @@ from shared.failover import Answer, Failover
 KEEP_ALIVE_INTERVAL = 15.0
 DRAIN_LIMIT = 1.0
 SILENCE = b""
+# Chunks, of at most 64 KiB or so.
+READ_AHEAD = 16
 
 # Makes the caller's events of Azure's chunks.
 type Events = Callable[[AsyncGenerator[bytes]], AsyncGenerator[bytes]]
@@ -49,6 +51,9 @@ async def unless_hung_up[T](request: Request, work: Coroutine[Any, Any, T]) -> T
         return await working
     except asyncio.CancelledError:
         raise CallerGone from None
+    finally:
+        # The task holds its exception, whose traceback leads to this frame: a cycle, with the caller's body in it.
+        del working
 
 
 async def disconnect(request: Request) -> None:
@@ -61,25 +66,38 @@ async def chunks_or_silence(answer: Answer, interval: float, idle: float) -> Asy
 
     Raises `TimeoutError` after `idle` seconds without one, and what reading raises.
     """
-    loop = asyncio.get_running_loop()
-    chunks = answer.chunks()
-    while True:
-        chunk = asyncio.Task(next_chunk(chunks), loop=loop, eager_start=True)
-        try:
-            last = loop.time()
-            while not chunk.done():
-                patience = last + idle - loop.time()
-                if patience <= 0:
-                    raise TimeoutError
-                await asyncio.wait({chunk}, timeout=min(interval, patience))
-                if not chunk.done() and loop.time() < last + idle:
-                    yield SILENCE
-        finally:
-            chunk.cancel()
-        data = await chunk
-        if data is None:
-            return
-        yield data
+    now = asyncio.get_running_loop().time
+    chunks: asyncio.Queue[bytes] = asyncio.Queue(READ_AHEAD)
+    # Reads ahead: when a connection breaks, aiohttp drops what has come and has not been read.
+    reading = asyncio.create_task(read_into(chunks, answer))
+    reading.add_done_callback(lambda _: chunks.shutdown())
+    last = now()
+    try:
+        while True:
+            try:
+                if chunks.empty():
+                    async with asyncio.timeout(min(interval, last + idle - now())):
+                        chunk = await chunks.get()
+                else:
+                    chunk = chunks.get_nowait()
+            except asyncio.QueueShutDown:
+                await reading
+                return
+            except TimeoutError:
+                if now() >= last + idle:
+                    raise
+                chunk = SILENCE
+            else:
+                last = now()
+            yield chunk
+    finally:
+        reading.cancel()
+        await asyncio.wait({reading})
+
+
+async def read_into(chunks: asyncio.Queue[bytes], answer: Answer) -> None:
+    async for chunk in answer.chunks():
+        await chunks.put(chunk)
 
 
 async def drain(chunks: AsyncIterator[bytes]) -> None:
@@ -92,19 +110,16 @@ async def drain(chunks: AsyncIterator[bytes]) -> None:
         pass
 
 
-async def next_chunk(chunks: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(chunks, None)
-
-
 class EventStreamResponse(StreamingResponse):
     """Streams what `events` makes of the chunks of `answer`, and closes the answer however the stream ends.
 
     A silence of more than `idle` seconds is a failure. A failure becomes one last event in OpenAI's error shape,
-    without `[DONE]`.
+    without `[DONE]`. A caller who takes nothing for that long is held to be gone.
     """
 
     def __init__(self, answer: Answer, events: Events, idle: float, content_type: str) -> None:
         self.answer = answer
+        self.idle = idle
         chunks = chunks_or_silence(answer, KEEP_ALIVE_INTERVAL, idle)
         self.guarded_events = failure_as_event(events(chunks), answer.call.caller)
         # The last header keeps proxies such as nginx from collecting the events.
@@ -114,34 +129,47 @@ class EventStreamResponse(StreamingResponse):
             "cache-control": "no-cache",
             "x-accel-buffering": "no",
         }
-        super().__init__(self.guarded_events, headers=headers)
+        super().__init__(self.guarded_events, answer.response.status_code, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self.idle):
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_in_time)
         finally:
             # Shielded, because a caller who hangs up cancels all that is awaited here.
             with anyio.CancelScope(shield=True):
-                await self.guarded_events.aclose()
-                await self.answer.aclose()
+                try:
+                    await self.guarded_events.aclose()
+                finally:
+                    await self.answer.aclose()
 
 
 async def whole_events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     """The bytes of `chunks`, all of them and no others, but no event in parts; and a comment for each silence.
 
-    So what follows, a comment or the news of a failure, never stands inside an event.
+    So what follows, a comment or the news of a failure, never stands inside an event. A failure after `[DONE]` is none.
     """
     rest = bytearray()
+    is_done = False
     async with aclosing(chunks):
-        async for chunk in chunks:
-            if chunk == SILENCE:
-                yield sse.COMMENT
-                continue
-            known = len(rest)
-            rest += chunk
-            if end := sse.last_end(rest, known):
-                yield bytes(rest[:end])
-                del rest[:end]
+        try:
+            async for chunk in chunks:
+                if chunk == SILENCE:
+                    yield sse.COMMENT
+                    continue
+                known = len(rest)
+                rest += chunk
+                if end := sse.last_end(rest, known):
+                    events = bytes(rest[:end])
+                    is_done = events.rstrip().endswith(sse.DONE)
+                    yield events
+                    del rest[:end]
+        except (*TRANSPORT_ERRORS, TimeoutError):
+            if not is_done:
+                raise
     if rest:
         yield bytes(rest)
 

@@ -17,7 +17,7 @@ from shared.values import (
     boolean,
     caller_key,
     deployment_name,
-    header_safe,
+    header_value,
     ncrontab,
     origin,
     positive_integer,
@@ -31,6 +31,9 @@ DOTENV_FILE = Path(__file__).parent.parent / "azureopenai.env"
 
 SCHEDULE_NAME = "HEALTH_CHECK_SCHEDULE"
 DEFAULT_SCHEDULE = "0 */5 * * * *"
+# One or the other of these is set wherever Azure runs the app: in the plans of Functions, and in Container Apps.
+# https://github.com/Azure/azure-functions-host, EnvironmentExtensions.cs, tells the plans apart by them.
+SET_BY_AZURE = ("WEBSITE_INSTANCE_ID", "WEBSITE_SITE_NAME", "WEBSITE_POD_NAME", "CONTAINER_NAME", "CONTAINER_APP_NAME")
 KEY_NAMES = ("AZURE_OPENAI_KEY", "AZURE_OPENAI_API_KEY")
 # https://learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure and the same for China.
 TOKEN_SCOPES = {
@@ -93,8 +96,8 @@ class Settings:
             default_deployment=default_deployment or "",
             deployments=deployments(reader, default_deployment),
             use_identity=use_identity,
-            identity_client_id=reader.optional("AZURE_CLIENT_ID", header_safe),
-            token_scope=reader.optional("AZURE_OPENAI_TOKEN_SCOPE", header_safe) or inferred_token_scope(reader, origins),
+            identity_client_id=reader.optional("AZURE_CLIENT_ID", header_value),
+            token_scope=reader.optional("AZURE_OPENAI_TOKEN_SCOPE", header_value) or inferred_token_scope(reader, origins),
             caller_keys=caller_keys(reader),
             request_timeout=reader.seconds("REQUEST_TIMEOUT_SECONDS", 200),
             attempt_timeout=reader.seconds("ATTEMPT_TIMEOUT_SECONDS", 100),
@@ -206,7 +209,7 @@ def endpoints(reader: Reader, origins: list[str], use_identity: bool) -> tuple[E
     if authentication.upper() not in ("", "KEY"):
         reader.warnings.append(f"{not_azure}: an API key is used")
     name = next((name for name in KEY_NAMES if reader.text(name)), KEY_NAMES[0])
-    keys = reader.items(name, header_safe)
+    keys = reader.items(name, header_value)
     if not keys:
         if authentication.upper() not in ("", "KEY"):
             reader.problems[name] += f"; {not_azure}, so an API key is needed"
@@ -236,13 +239,13 @@ def inferred_token_scope(reader: Reader, origins: list[str]) -> str:
 
 
 def is_local(environ: Mapping[str, str]) -> bool:
-    """Whether a host on somebody's own machine runs the app. Azure sets the last two, in Functions and in containers."""
-    in_azure = environ.get("WEBSITE_INSTANCE_ID") or environ.get("CONTAINER_APP_NAME")
+    """Whether a host on somebody's own machine runs the app."""
+    in_azure = any(environ.get(name) for name in SET_BY_AZURE)
     return environ.get("AZURE_FUNCTIONS_ENVIRONMENT", "").lower() == "development" and not in_azure
 
 
 def caller_keys(reader: Reader) -> tuple[CallerKey, ...]:
-    """The keys of /api/v1's callers. Names may repeat, so that a key can be rotated; keys may not."""
+    """The keys of callers. Names may repeat, so that a key can be rotated; keys may not."""
     pairs = reader.items("CALLER_KEYS", caller_key, required=False)
     if len({pair.key for pair in pairs}) < len(pairs):
         reader.problems["CALLER_KEYS"] = "has the same key twice; give every caller a key of its own"

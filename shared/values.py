@@ -33,7 +33,7 @@ NCRONTAB_FIELDS = (
 
 @dataclass(frozen=True)
 class CallerKey:
-    """A key that opens /api/v1, and the name under which its use is recorded."""
+    """A key that opens /api/v1 and /api/openai, and the name under which its use is recorded."""
 
     name: str
     key: str = field(repr=False)
@@ -96,11 +96,11 @@ def caller_key(text: str) -> CallerKey:
         raise ValueError("must be name=key, the name of letters, digits, '-', '_' and '.'")
     if len(key) < SHORTEST_CALLER_KEY:
         raise ValueError(f"has a key of fewer than {SHORTEST_CALLER_KEY} characters; it must be name=key")
-    header_safe(key)
+    header_value(key)
     return CallerKey(name, key)
 
 
-def header_safe(text: str) -> str:
+def header_value(text: str) -> str:
     """A secret that can stand in a header; the error does not repeat it."""
     if not PRINTABLE.fullmatch(text):
         raise ValueError("has characters that cannot stand in it (blanks, control or non-ASCII characters)")

@@ -231,9 +231,11 @@ def start_local(folder: Path, *options: str, **environ: str) -> "subprocess.Pope
 
 
 @contextmanager
-def local_app(folder: Path, *options: str, **environ: str) -> Iterator[LocalApp]:
-    """A running app in a copy of its own, on a free port."""
-    app = LocalApp(start_local(app_folder(folder), "--port", "0", *options, **environ))
+def local_app(folder: Path, *options: str, more: str = "", **environ: str) -> Iterator[LocalApp]:
+    """A running app in a copy of its own, on a free port; `more` is appended to its function_app.py."""
+    with (app_folder(folder) / "function_app.py").open("a") as file:
+        file.write(more)
+    app = LocalApp(start_local(folder, "--port", "0", *options, **environ))
     try:
         yield app
     finally:

@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
-from threading import Event, Thread
+from collections.abc import Iterator
 
 import pytest
 
 from shared.errors import UpstreamAuthError
 from shared.token_provider import TokenProvider, default_credential
 from tests.running import LocalApp, local_app
+from tests.upstreams import Upstreams
 
 ERROR = b'{"error":{"code":"429","message":"slow down"}}'
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
@@ -28,7 +28,6 @@ class RawUpstream:
         self.answer = b""
         self.closes = True
         self.requests: list[bytes] = []
-        self.loop = asyncio.new_event_loop()
         self.port = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -46,28 +45,13 @@ class RawUpstream:
                     break
         writer.close()
 
-    async def serve(self, ready: Callable[[], None]) -> None:
-        self.stop = asyncio.Event()
-        async with await asyncio.start_server(self.handle, "127.0.0.1", 0) as server:
-            self.port = server.sockets[0].getsockname()[1]
-            ready()
-            await self.stop.wait()
-
 
 @pytest.fixture(scope="module")
 def raw() -> Iterator[RawUpstream]:
-    upstream, ready = RawUpstream(), Event()
-
-    def run() -> None:
-        with asyncio.Runner(loop_factory=lambda: upstream.loop) as runner:
-            runner.run(upstream.serve(ready.set))
-
-    thread = Thread(target=run)
-    thread.start()
-    ready.wait()
-    yield upstream
-    upstream.loop.call_soon_threadsafe(upstream.stop.set)
-    thread.join()
+    upstream = RawUpstream()
+    with Upstreams() as upstreams:
+        upstream.port = upstreams.serve(upstream.handle)
+        yield upstream
 
 
 @pytest.fixture(scope="module")

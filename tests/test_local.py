@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from shared.settings import SET_BY_AZURE
 from tests.running import PATIENCE, PROJECT, LocalApp, app_folder, local_app, settings_for, start_local
 
 # What settings.py reads besides the settings: whether the app runs in Azure.
-SET_BY_HOSTS = ("AZURE_FUNCTIONS_ENVIRONMENT", "WEBSITE_INSTANCE_ID", "CONTAINER_APP_NAME")
+SET_BY_HOSTS = ("AZURE_FUNCTIONS_ENVIRONMENT", *SET_BY_AZURE)
 
 
 def test_it_prints_the_functions_as_func_start_does(app: LocalApp) -> None:

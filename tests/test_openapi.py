@@ -57,9 +57,12 @@ def test_each_operation_has_a_name_of_its_own(document: Json) -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize(("prefix", "server"), [("/api", "/api"), ("", "/"), ("/a/b", "/a/b")])
-def test_it_follows_the_route_prefix(prefix: str, server: str) -> None:
-    assert openapi.description(prefix)["servers"] == [{"url": server}]
+@pytest.mark.parametrize(
+    ("path", "server"),
+    [("/api/openapi.json", "/api"), ("/openapi.json", "/"), ("/a/b/OPENAPI.json", "/a/b"), ("/api/openapi.json/", "/api")],
+)
+def test_it_follows_the_route_prefix(path: str, server: str) -> None:
+    assert openapi.description(path)["servers"] == [{"url": server}]
 
 
 def validate(document: Json, described: Json, status: int, content_type: str, body: Any) -> None:

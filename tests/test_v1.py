@@ -180,6 +180,15 @@ def test_only_a_listed_deployment_is_reached(app: LocalApp, name: str, path: str
         assert app.model.journal() == []
 
 
+@pytest.mark.parametrize("body", [b'{"MODEL":"hidden"}', rb'{"mode\u004C":"hidden"}'])
+def test_another_spelling_is_refused_where_the_address_names_the_deployment_too(app: LocalApp, body: bytes) -> None:
+    for operation, fields in (("chat/completions", BODY), ("embeddings", b'{"input":"Hello"}')):
+        answer = post(app, body[:-1] + b"," + fields[1:], f"/api/openai/deployments/gpt-4o/{operation}")
+        assert answer["status"] == 400
+        assert "small letters" in answer["message"]
+    assert app.model.journal() == []
+
+
 @pytest.mark.parametrize("name", ["gpt-5", "..", "%2e%2e", "gpt-4o%2f..%2fhidden", "a" * 5000, "gpt-4o%00", "GPT-4o", "%20"])
 def test_only_a_listed_deployment_is_reached_by_its_address(app: LocalApp, name: str) -> None:
     for operation in ("chat/completions", "embeddings"):
@@ -334,6 +343,7 @@ class TestCallerKeys:
         [
             {"AZURE_FUNCTIONS_ENVIRONMENT": "Production"},
             {"WEBSITE_INSTANCE_ID": "0123"},
+            {"WEBSITE_POD_NAME": "pod", "AZURE_FUNCTIONS_ENVIRONMENT": "Development"},
             {"CONTAINER_APP_NAME": "app", "AZURE_FUNCTIONS_ENVIRONMENT": "Development"},
         ],
     )
