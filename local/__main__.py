@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from local import cors
 from local.app_settings import LocalSettings, add_host_settings
@@ -168,6 +169,10 @@ def log_as_the_host_does(host_json: dict[str, Any]) -> None:
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("azure.functions"))
+    # What is no HTTP is answered 400, and nobody's mistake here.
+    logging.getLogger("aiohttp.server").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    )
     debug = os.environ.get("PYTHON_ENABLE_DEBUG_LOGGING") == "1"
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
 

@@ -24,6 +24,8 @@ ADDRESS = re.compile(
     r"/openai/(?P<v1>v1/)?(?:deployments/(?P<deployment>[^/]+)/)?"
     r"(?:(?P<operation>chat/completions|embeddings|responses)|responses/(?P<id>[^/]+)(?:/(?P<part>cancel|input_items))?)"
 )
+# What reading a field raises that is of another type, or out of its bounds.
+UNREADABLE = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 # Seconds between the last piece and the end of the connection.
 CUT_PAUSE = 0.1
 API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
@@ -69,7 +71,7 @@ class AzureOpenAI:
     def application(self) -> web.Application:
         application = web.Application(client_max_size=1 << 30)
         application.add_routes(self.journal.routes())
-        application.router.add_route("*", "/{path:.*}", self.handle)
+        application.router.add_route("*", r"/{path:[\s\S]*}", self.handle)
         return application
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -101,7 +103,13 @@ class AzureOpenAI:
             raise Refusal(status, body, script.get("headers"))
 
     def answer(self, request: web.Request, body: bytes, script: Json) -> Json | list[Event]:
-        """What the resource answers; raises `Refusal`."""
+        """What the resource answers; raises `Refusal`, also for fields that are not what they should be."""
+        try:
+            return self.checked_answer(request, body, script)
+        except UNREADABLE:
+            raise Refusal(400, shapes.UNREADABLE) from None
+
+    def checked_answer(self, request: web.Request, body: bytes, script: Json) -> Json | list[Event]:
         address = self.address(request)
         self.check_credential(request, v1=address.v1)
         if address.deployment and address.deployment not in self.deployments:

@@ -9,7 +9,7 @@ from typing import Any
 from local import model, shapes
 from local.shapes import Event, Json, Refusal
 
-TEXT_FORMAT = {"type": "text"}
+MOST_DIMENSIONS = 3072
 
 
 def chat(body: Json, script: Json) -> Json | list[Event]:
@@ -55,6 +55,8 @@ def embeddings(body: Json) -> Json:
     if encoding not in ("float", "base64"):
         raise Refusal(400, shapes.error(None, f"'{encoding}' is not one of ['float', 'base64'] - 'encoding_format'"))
     dimensions = body.get("dimensions") or model.DIMENSIONS
+    if not 0 < dimensions <= MOST_DIMENSIONS:
+        raise Refusal(400, shapes.error(None, f"'dimensions' must be from 1 to {MOST_DIMENSIONS}."))
     data = []
     for index, text in enumerate(inputs):
         numbers: Any = model.vector(text, dimensions)

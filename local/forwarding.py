@@ -19,6 +19,8 @@ SILENCE_LIMIT = 240.0
 # Less than what the runtime's server keeps an idle connection for (uvicorn: 5 s), which it then closes on a request.
 KEEPALIVE = 2.0
 CONNECT_TRIES = 10
+# In the real host's words.
+CALLER_LEFT = "Failed to proxy request with ForwarderError: RequestCanceled"
 CONNECT_PAUSES = (0.05, 0.25)
 
 
@@ -66,6 +68,8 @@ class Forwarder:
                 if request.transport:
                     request.transport.abort()
                 raise StreamBroken("Failed to proxy request: the answer broke off") from None
+            except ConnectionError:
+                raise StreamBroken(CALLER_LEFT) from None
         return response
 
     async def connect(self, request: web.Request, body: "Body", invocation_id: str) -> aiohttp.ClientResponse:
@@ -94,7 +98,7 @@ class Forwarder:
 
 
 class StreamBroken(Exception):
-    """The runtime broke off in mid-answer; the caller's connection has been cut."""
+    """One side broke off in mid-answer; the caller's connection is gone."""
 
 
 class NotForwarded(Exception):

@@ -9,7 +9,7 @@ from aiohttp.http import SERVER_SOFTWARE
 
 from local import cors, invocations
 from local.admin import Admin
-from local.forwarding import Forwarder, NotForwarded, StreamBroken
+from local.forwarding import CALLER_LEFT, Forwarder, NotForwarded, StreamBroken
 from local.keys import ADMIN, Keys
 from local.routes import Route, routes_of
 from local.timers import Timer
@@ -50,7 +50,7 @@ class Host:
             cors.add(application, allowed)
         self.admin.add_routes(application)
         application.router.add_route("*", "/", self.homepage)
-        application.router.add_route("*", "/{path:.*}", self.answer)
+        application.router.add_route("*", r"/{path:[\s\S]*}", self.answer)
         application.on_response_prepare.append(name_server)
         application.cleanup_ctx.append(self.forwarding)
         application.cleanup_ctx.append(self.ticking)
@@ -117,7 +117,7 @@ class Host:
         except TimeoutError:
             logger.error("The runtime answered by itself; the function has not run")
         except asyncio.CancelledError:
-            logger.error("Failed to proxy request with ForwarderError: RequestCanceled")
+            logger.error(CALLER_LEFT)
             raise
         return response
 

@@ -152,6 +152,7 @@ PERMISSION_DENIED = error(
     "`POST /openai/deployments/{deployment-id}/chat/completions` operation.",
 )
 VERSION_ON_V1 = error("BadRequest", "api-version query parameter is not allowed when using /v1 path")
+UNREADABLE = error("invalid_request_error", "Invalid type for one of the fields.", type=INVALID)
 NOT_JSON = error(None, "We could not parse the JSON body of your request.", type=INVALID)
 EMPTY_MESSAGES = error(
     "empty_array",
