@@ -5,13 +5,16 @@ PYTHON := $(shell for p in $(PYTHONS); do $$p -c 'import sys; sys.exit(sys.versi
 READY := .venv/.ready
 RUN := .venv/bin/python
 
-.PHONY: start test lint format bench clean
+.PHONY: start test soak lint format bench clean
 
 start: $(READY)
 	@$(RUN) -m local --ask "Hello! What are you?" $(ARGS)
 
 test: $(READY)
 	@$(RUN) -m pytest
+
+soak: $(READY)
+	@$(RUN) -m pytest -m soak -s
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

@@ -221,9 +221,15 @@ def app_folder(folder: Path) -> Path:
 def start_local(folder: Path, *options: str, **environ: str) -> "subprocess.Popen[str]":
     """Starts `python -m local` in `folder` with nothing in its environment but `environ`."""
     return subprocess.Popen(
-        [sys.executable, "-X", "dev", "-m", "local", *options],
+        [sys.executable, "-m", "local", *options],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore", **environ},
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDEVMODE": "1",
+            "PYTHONWARNINGS": "ignore",
+            **environ,
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -141,6 +141,6 @@ class Gateway:
 
 
 @contextmanager
-def gateway_app(folder: Path) -> Iterator[Gateway]:
-    with local_app(folder, "--no-simulator", more=CONTROLS) as app:
+def gateway_app(folder: Path, **environ: str) -> Iterator[Gateway]:
+    with local_app(folder, "--no-simulator", more=CONTROLS, **environ) as app:
         yield Gateway(app)
