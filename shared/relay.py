@@ -138,6 +138,9 @@ class EventStreamResponse(StreamingResponse):
 
         try:
             await super().__call__(scope, receive, send_in_time)
+        except TimeoutError:
+            # Returning before the end has the server cut the connection.
+            print(f"A stream to {self.answer.call.caller} was given up: nobody takes it", flush=True)
         finally:
             # Shielded, because a caller who hangs up cancels all that is awaited here.
             with anyio.CancelScope(shield=True):
