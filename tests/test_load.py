@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from shared.clients import KEEPALIVE_EXPIRY
 from tests.running import Json, StandIn
 from tests.upstreams import CALLER_KEY, Gateway, Upstreams, gateway_app
 
@@ -156,8 +157,8 @@ async def soak(
 
 
 async def at_rest(gateway: Gateway) -> tuple[Json, int]:
-    """The app's state and the bytes of its memory, once idle connections between host and runtime are gone."""
-    await asyncio.sleep(6)
+    """The app's state and the bytes of its memory, once all idle connections are gone."""
+    await asyncio.sleep(KEEPALIVE_EXPIRY + 5)
     state = gateway.state_when(lambda state: not state["calls_in_flight"])
     return state, resident_set(gateway.app.process.pid)
 

@@ -117,7 +117,7 @@ def test_what_needs_a_key_is_described_so(keyed_app: LocalApp, document: Json) -
         ({"status": 404}, {}, 502),
         ({"status": 429}, {}, 429),
         ({"status": 503}, {}, 503),
-        ({"reset": True}, {}, 502),
+        ({"reset": True, "times": 2}, {}, 502),
     ],
 )
 def test_errors_are_answered_as_described(
