@@ -1,0 +1,26 @@
+// Who may use an Azure OpenAI account that is there already. Nothing else on it is touched.
+param name string
+
+@description('Who may call its models: { id, type }.')
+param users array
+
+// Cognitive Services OpenAI User
+var openAIUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
+
+resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' existing = {
+  name: name
+}
+
+resource mayUse 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for user in users: {
+    scope: account
+    name: guid(account.id, user.id, openAIUser)
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', openAIUser)
+      principalId: user.id
+      principalType: user.type
+    }
+  }
+]
+
+output endpoint string = account.properties.endpoint

@@ -1,0 +1,53 @@
+// The caller keys. They are keys of this app, not of Azure: who holds one may call the app, and nothing else.
+param name string
+param location string
+param tags object
+
+@secure()
+param callerKey string
+
+@description('Who may read them: { id, type }.')
+param users array
+
+// Key Vault Secrets User
+var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
+
+resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
+  name: name
+  location: location
+  tags: tags
+  properties: {
+    tenantId: tenant().tenantId
+    sku: { family: 'A', name: 'standard' }
+    enableRbacAuthorization: true
+  }
+}
+
+// Where azd finds it again, so that the next `azd up` does not make up another.
+resource key 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
+  parent: vault
+  name: 'caller-key'
+  properties: { value: callerKey }
+}
+
+// What the app reads. A key has at least 16 characters, and azd makes up 15.
+resource keys 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
+  parent: vault
+  name: 'caller-keys'
+  properties: { value: 'default=${callerKey}${uniqueString(vault.id)}' }
+}
+
+resource mayRead 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for user in users: {
+    scope: vault
+    name: guid(vault.id, user.id, secretsUser)
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', secretsUser)
+      principalId: user.id
+      principalType: user.type
+    }
+  }
+]
+
+output name string = vault.name
+output callerKeysReference string = '@Microsoft.KeyVault(VaultName=${vault.name};SecretName=${keys.name})'
