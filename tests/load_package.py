@@ -1,0 +1,35 @@
+"""A program of its own: loads the app in a folder on the real runtime, prints its functions, and runs all its imports.
+
+It gets no more of this project than local/worker.py beside it, so that it can run where only the app is installed.
+"""
+
+import ast
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from local.worker import Worker
+
+
+async def functions_of(folder: Path) -> list[str]:
+    worker = Worker(folder)
+    await worker.start()
+    worker.stop()
+    return sorted(function.name for function in worker.functions)
+
+
+def run_imports(folder: Path) -> int:
+    """Runs each import in the app, also those that only some calls or settings lead to; returns their number."""
+    count = 0
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                exec(compile(ast.Module([node], []), path, "exec"), {})
+                count += 1
+    return count
+
+
+if __name__ == "__main__":
+    app_root = Path(sys.argv[1])
+    print(json.dumps({"functions": asyncio.run(functions_of(app_root)), "imports": run_imports(app_root)}))
