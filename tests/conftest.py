@@ -9,8 +9,9 @@ import httpx2
 import pytest
 
 from local.serving import Servers
-from tests.running import LocalApp, core_tools_app, local_app
+from tests.running import LocalApp, StandIn, core_tools_app, local_app
 from tests.stand_ins import World
+from tests.upstreams import Gateway, Upstreams, gateway_app
 
 # Where Core Tools are, the tests of the chat endpoint run under `func start` as well.
 CORE_TOOLS = shutil.which("func")
@@ -66,6 +67,35 @@ async def world() -> AsyncIterator[World]:
     async with Servers() as servers, httpx2.AsyncClient(timeout=60) as http:
         await world.start(servers, http)
         yield world
+
+
+@pytest.fixture(scope="module")
+def upstreams() -> Iterator[Upstreams]:
+    with Upstreams() as upstreams:
+        yield upstreams
+
+
+@pytest.fixture(scope="module")
+def shared_model(upstreams: Upstreams) -> Iterator[StandIn]:
+    """A resource that outlives the tests of a module."""
+    model = upstreams.azure()
+    yield model
+    model.http.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """An app whose settings each test exchanges."""
+    with gateway_app(tmp_path_factory.mktemp("app")) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def model(shared_model: StandIn, gateway: Gateway) -> StandIn:
+    """The gateway's only endpoint, with an empty journal."""
+    shared_model.clear()
+    gateway.configure(shared_model.address)
+    return shared_model
 
 
 @pytest.fixture

@@ -13,16 +13,10 @@ import pytest
 from local import shapes
 from local.serving import free_port
 from tests.running import PROJECT, Json, StandIn
-from tests.upstreams import CALLER_KEY, Gateway, Upstreams, gateway_app
+from tests.upstreams import CALLER_KEY, Gateway, Upstreams
 
 CALLER = {"api-key": CALLER_KEY}
 CHAT: Json = {"messages": [{"role": "user", "content": "Hello"}]}
-
-
-@pytest.fixture(scope="module")
-def upstreams() -> Iterator[Upstreams]:
-    with Upstreams() as upstreams:
-        yield upstreams
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +33,6 @@ def models(shared_models: list[StandIn]) -> list[StandIn]:
     for model in shared_models:
         model.clear()
     return shared_models
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with gateway_app(tmp_path_factory.mktemp("app")) as gateway:
-        yield gateway
 
 
 async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -21,7 +21,7 @@ from shared import openapi
 from shared.errors import error_of
 from shared.inference import FORWARDED_HEADERS
 from tests.running import StandIn
-from tests.upstreams import CALLER_KEY, Gateway, Upstreams, gateway_app
+from tests.upstreams import CALLER_KEY, Gateway, gateway_app
 
 CALLER = {"api-key": CALLER_KEY}
 PATHS = [
@@ -75,23 +75,12 @@ BODIES = st.one_of(
 HEADER_VALUES = st.binary(max_size=60).map(lambda text: bytes(b for b in text if b > 31 and b != 127).strip())
 
 
-@pytest.fixture(scope="module")
-def upstreams() -> Iterator[Upstreams]:
-    with Upstreams() as upstreams:
-        yield upstreams
-
-
-@pytest.fixture(scope="module")
-def model(upstreams: Upstreams) -> Iterator[StandIn]:
-    model = upstreams.azure()
-    yield model
-    model.http.close()
-
-
 @pytest.fixture(scope="module", params=["2025-04-01-preview", "v1"])
-def gateway(request: pytest.FixtureRequest, model: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def gateway(
+    request: pytest.FixtureRequest, shared_model: StandIn, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
     with gateway_app(tmp_path_factory.mktemp("app")) as gateway:
-        gateway.configure(model.address, AZURE_OPENAI_API_VERSION=request.param, MAX_BODY_BYTES=str(LIMIT))
+        gateway.configure(shared_model.address, AZURE_OPENAI_API_VERSION=request.param, MAX_BODY_BYTES=str(LIMIT))
         yield gateway
         _, _, trace = gateway.app.output.partition("Traceback")
         assert not trace, trace[:3000]
@@ -197,23 +186,23 @@ def test_each_oddity_has_its_answer(gateway: Gateway, name: str, path: str) -> N
 
 
 @pytest.mark.parametrize("line", [b"x: a\rb", b"x: a\nb: c", b"x: a\x00b", b" x: folded", b"x : blank", b"api-key"])
-def test_a_header_that_would_be_two_does_not_get_through(gateway: Gateway, model: StandIn, line: bytes) -> None:
-    model.clear()
+def test_a_header_that_would_be_two_does_not_get_through(gateway: Gateway, shared_model: StandIn, line: bytes) -> None:
+    shared_model.clear()
     head = f"POST /api/v1/chat/completions HTTP/1.1\r\nhost: a\r\nconnection: close\r\napi-key: {CALLER_KEY}\r\n".encode()
     with gateway.app.connection() as connection:
         connection.sendall(head + line + b"\r\ncontent-length: %d\r\n\r\n" % len(GOOD) + GOOD)
         status = int(connection.makefile("rb").readline().split()[1])
     assert status in (200, 400)
-    for seen in model.journal():
+    for seen in shared_model.journal():
         assert not {"x", "b"} & set(seen.headers)
 
 
-def test_a_body_that_does_not_come_is_408(gateway: Gateway, model: StandIn) -> None:
+def test_a_body_that_does_not_come_is_408(gateway: Gateway, shared_model: StandIn) -> None:
     version = {"AZURE_OPENAI_API_VERSION": "v1", "MAX_BODY_BYTES": str(LIMIT)}
-    gateway.configure(model.address, REQUEST_TIMEOUT_SECONDS="0.5", **version)
+    gateway.configure(shared_model.address, REQUEST_TIMEOUT_SECONDS="0.5", **version)
     with gateway.app.sent("POST", "/api/chat", b"{", length=100) as connection:
         assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 408")
-    gateway.configure(model.address, **version)
+    gateway.configure(shared_model.address, **version)
 
 
 schema = schemathesis.openapi.from_dict(openapi.description("/api/openapi.json"))

@@ -5,7 +5,7 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -13,7 +13,7 @@ import pytest
 
 from shared.clients import KEEPALIVE_EXPIRY
 from tests.running import Json, StandIn
-from tests.upstreams import CALLER_KEY, Gateway, Upstreams, gateway_app
+from tests.upstreams import CALLER_KEY, Gateway, gateway_app
 
 pytestmark = pytest.mark.anyio
 
@@ -29,33 +29,6 @@ FAULTS = 0.05
 # What the runtime itself keeps of every invocation, for ever, and what else may come to it.
 BYTES_PER_CALL = 1_900
 SLACK = 10_000_000
-
-
-@pytest.fixture(scope="module")
-def upstreams() -> Iterator[Upstreams]:
-    with Upstreams() as upstreams:
-        yield upstreams
-
-
-@pytest.fixture(scope="module")
-def shared_model(upstreams: Upstreams) -> Iterator[StandIn]:
-    model = upstreams.azure()
-    yield model
-    model.http.close()
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with gateway_app(tmp_path_factory.mktemp("app")) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def model(shared_model: StandIn, gateway: Gateway) -> StandIn:
-    """The app's only endpoint, with an empty journal."""
-    shared_model.clear()
-    gateway.configure(shared_model.address)
-    return shared_model
 
 
 @pytest.fixture

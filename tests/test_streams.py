@@ -12,7 +12,7 @@ import pytest
 
 from shared import sse
 from tests.running import Json, StandIn
-from tests.upstreams import CALLER_KEY, Gateway, Upstreams, gateway_app
+from tests.upstreams import CALLER_KEY, Gateway
 
 CALLER = {"api-key": CALLER_KEY}
 CHAT: Json = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -20,33 +20,6 @@ PATHS = ["/api/chat", "/api/v1/chat/completions", "/api/v1/responses"]
 BODY: Json = {**CHAT, "input": "Hello"}
 # More pieces than anybody waits for here.
 ENDLESS = {"reply": "word " * 2_000, "pace": 0.1}
-
-
-@pytest.fixture(scope="module")
-def upstreams() -> Iterator[Upstreams]:
-    with Upstreams() as upstreams:
-        yield upstreams
-
-
-@pytest.fixture(scope="module")
-def shared_model(upstreams: Upstreams) -> Iterator[StandIn]:
-    model = upstreams.azure()
-    yield model
-    model.http.close()
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with gateway_app(tmp_path_factory.mktemp("app")) as gateway:
-        yield gateway
-
-
-@pytest.fixture
-def model(shared_model: StandIn, gateway: Gateway) -> StandIn:
-    """The app's only endpoint, with an empty journal."""
-    shared_model.clear()
-    gateway.configure(shared_model.address)
-    return shared_model
 
 
 def body_for(path: str, *, stream: bool) -> Json:
