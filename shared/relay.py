@@ -87,12 +87,14 @@ async def chunks_or_silence(answer: Answer, interval: float, idle: float) -> Asy
                 if now() >= last + idle:
                     raise
                 chunk = SILENCE
-            else:
-                last = now()
             yield chunk
+            if chunk != SILENCE:
+                # Not before: a caller who takes long is no silence of Azure's.
+                last = now()
     finally:
         reading.cancel()
-        await asyncio.wait({reading})
+        # Its failure, if it had one that nobody waits for any more, is seen with that.
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def read_into(chunks: asyncio.Queue[bytes], answer: Answer) -> None:
