@@ -121,10 +121,21 @@ async def upstream(options: argparse.Namespace, servers: Servers) -> list[str]:
     if used:
         lines.insert(0, f"Settings:  {', '.join(used)} from {settings.dotenv.name}")
     try:
-        lines += [f"Warning:   {warning}" for warning in Settings.from_env(os.environ).warnings]
+        found = Settings.from_env(os.environ)
+        lines += [f"Warning:   {warning}" for warning in found.warnings]
+        lines.append(f"Callers:   {callers(found)}")
     except SettingsError as exc:
         lines += [f"Error:     {name} {problem}" for name, problem in exc.problems.items()]
     return lines
+
+
+def callers(settings: Settings) -> str:
+    """Who may call the OpenAI-compatible routes."""
+    if settings.caller_keys:
+        return f"with the key of {', '.join(sorted({key.name for key in settings.caller_keys}))} (CALLER_KEYS)"
+    if settings.is_local:
+        return "anybody on this machine, with any key or none; CALLER_KEYS is not set"
+    return "nobody: CALLER_KEYS is not set, and this looks like Azure and not like somebody's own machine"
 
 
 def print_functions(host: Host, port: int) -> None:

@@ -62,7 +62,7 @@ def parse(body: bytes, request: Request, settings: Settings) -> InferenceCall:
         fields.setdefault("stream_options", msgspec.Raw(b'{"include_usage":true}'))
     headers = headers_to_send(request, stream=stream)
     return InferenceCall(
-        CHAT_COMPLETIONS, deployment, msgspec.json.encode(fields), stream, headers, caller=caller_keys.FUNCTION_KEY
+        CHAT_COMPLETIONS, deployment, msgspec.json.encode(fields), stream, headers, caller=caller_keys.OF_CHAT
     )
 
 

@@ -101,6 +101,7 @@ class EndpointClient:
         self.served_at: dict[str, float] = {}
         # When trouble was noted, and until when to rest; by deployment, None standing for all of them.
         self.trouble: dict[str | None, tuple[float, float]] = {}
+        self.throttled_until: dict[str, float] = {}
 
     async def post(self, call: InferenceCall) -> httpx2.Response:
         """The answer to `call`, its body still to be read.
@@ -139,6 +140,11 @@ class EndpointClient:
         """Notes trouble: the endpoint, or only `deployment` on it, should rest for that long."""
         now = time.monotonic()
         self.trouble[deployment] = (now, now + seconds)
+
+    def throttle(self, seconds: float, deployment: str) -> None:
+        """Notes that Azure wants `deployment` to be left alone for that long, and that nothing is broken."""
+        self.cool(seconds, deployment)
+        self.throttled_until[deployment] = time.monotonic() + seconds
 
     def troubled_at(self, deployment: str) -> float:
         """When trouble with `deployment` here was noted last; in the past for never."""

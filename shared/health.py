@@ -104,12 +104,13 @@ class Health:
     async def finding(self, endpoint: EndpointClient) -> Finding:
         """The newest knowledge of `endpoint`: from calls, from a probe not long ago, else from a new one."""
         now, deployment = time.monotonic(), self.settings.default_deployment
-        noted, until = endpoint.troubled_at(deployment), endpoint.rests_until(deployment)
+        noted, until = endpoint.troubled_at(deployment), endpoint.throttled_until.get(deployment, -math.inf)
         if now < until:
-            return Finding(RESTING, f"throttled or failing in calls; resting for another {until - now:.0f} s", noted)
+            return Finding(RESTING, f"throttled in calls; resting for another {until - now:.0f} s", noted)
         served = Finding(UP, "just answered a call", endpoint.served_at.get(deployment, -math.inf))
         newest = max(served, self.found.get(endpoint, served), key=lambda finding: finding.at)
-        if newest.is_fresh() and newest.at > noted:
+        # Trouble in calls outdates what went well before it. What did not is no older for it.
+        if newest.is_fresh() and (newest.at > noted or newest.state != UP):
             return newest
         if endpoint not in self.probing:
             self.probing[endpoint] = asyncio.create_task(self.probe(endpoint))

@@ -11,7 +11,7 @@ type Json = dict[str, Any]
 
 OPENAI_DOCS = "https://platform.openai.com/docs/api-reference/"
 MESSAGES = [{"role": "user", "content": "Hello!"}]
-BY_CALLER: list[Json] = [{"bearer": []}, {"apiKey": []}]
+BY_CALLER: list[Json] = [{"bearer": []}, {"apiKey": []}, {"xApiKey": []}]
 BY_FUNCTION_KEY: list[Json] = [{"functionKey": []}]
 BY_ANYBODY: list[Json] = []
 
@@ -67,7 +67,7 @@ MODEL: Json = {
 }
 CHAT_REQUEST: Json = {
     "type": "object",
-    "description": "Either `prompt` or `messages`, and any other parameter of Chat Completions but tools.",
+    "description": "`prompt` or `messages`, and other parameters of Chat Completions but `tools`, `functions` and `n`.",
     "properties": {
         "prompt": {"type": "string", "minLength": 1},
         "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
@@ -125,6 +125,7 @@ def document() -> Json:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A caller key"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "api-key", "description": "A caller key"},
+                "xApiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "A caller key"},
                 "functionKey": {"type": "apiKey", "in": "header", "name": "x-functions-key"},
             },
         },

@@ -85,7 +85,7 @@ def judge(response: httpx2.Response, call: InferenceCall, endpoint: EndpointClie
     if status in CALLERS_STATUSES or (status == 404 and call.operation.startswith(RESPONSES)):
         error = UpstreamRefusal(status, response.content, {**headers, "content-type": content_type(response)})
         if status == 429:
-            endpoint.cool(rest, call.deployment)
+            endpoint.throttle(rest, call.deployment)
             logger.warning("%s is throttled: deployment %r", where, call.deployment)
             return Refusal(error, rest)
         unknown = status == 404 or code == "previous_response_not_found"

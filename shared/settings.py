@@ -33,7 +33,7 @@ SCHEDULE_NAME = "HEALTH_CHECK_SCHEDULE"
 DEFAULT_SCHEDULE = "0 */5 * * * *"
 # One or the other of these is set wherever Azure runs the app: in the plans of Functions, and in Container Apps.
 # https://github.com/Azure/azure-functions-host, EnvironmentExtensions.cs, tells the plans apart by them.
-SET_BY_AZURE = ("WEBSITE_INSTANCE_ID", "WEBSITE_SITE_NAME", "WEBSITE_POD_NAME", "CONTAINER_NAME", "CONTAINER_APP_NAME")
+SET_BY_AZURE = ("WEBSITE_INSTANCE_ID", "WEBSITE_SITE_NAME", "WEBSITE_POD_NAME", "CONTAINER_APP_NAME")
 KEY_NAMES = ("AZURE_OPENAI_KEY", "AZURE_OPENAI_API_KEY")
 # https://learn.microsoft.com/azure/azure-government/compare-azure-government-global-azure and the same for China.
 TOKEN_SCOPES = {

@@ -269,9 +269,21 @@ def test_throttling_comes_through_with_its_retry_after(app: LocalApp, stream: bo
     [
         ({"status": 401, "body": shapes.WRONG_KEY}, "upstream_auth", "Check AZURE_OPENAI_KEY"),
         ({"status": 403, "body": shapes.KEYS_DISABLED}, "upstream_auth", "403 AuthenticationTypeDisabled"),
-        ({"status": 404}, "deployment_not_found", "Endpoint 1, called by (function key), has no deployment 'gpt-4o-mini'"),
-        ({"status": 404, "body": shapes.RESOURCE_NOT_FOUND}, "upstream_error", "(function key), answered 404"),
-        ({"status": 302, "headers": {"location": "http://127.0.0.1:9/"}}, "upstream_error", "(function key), answered 302"),
+        (
+            {"status": 404},
+            "deployment_not_found",
+            "Endpoint 1, called by (a caller of the chat endpoint), has no deployment 'gpt-4o-mini'",
+        ),
+        (
+            {"status": 404, "body": shapes.RESOURCE_NOT_FOUND},
+            "upstream_error",
+            "(a caller of the chat endpoint), answered 404",
+        ),
+        (
+            {"status": 302, "headers": {"location": "http://127.0.0.1:9/"}},
+            "upstream_error",
+            "(a caller of the chat endpoint), answered 302",
+        ),
     ],
 )
 def test_what_the_operator_must_mend_is_502_and_logged(app: LocalApp, script: Json, code: str, logged: str) -> None:

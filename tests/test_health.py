@@ -156,6 +156,16 @@ def test_a_call_that_was_just_served_is_as_good_as_a_probe(own_app: LocalApp) ->
     assert len(own_app.model.journal()) == 1
 
 
+@pytest.mark.parametrize("failure", [{"status": 500}, {"status": 401}, {"status": 404}, {"reset": True}])
+def test_steady_calls_that_fail_do_not_hide_that_nothing_works(own_app: LocalApp, failure: Json) -> None:
+    own_app.model.script({**failure, "times": 99})
+    for _ in range(3):
+        assert own_app.chat({"prompt": "Hello"}).status_code >= 500
+        assert ready(own_app) == (503, "unhealthy")
+    assert detail(own_app)["endpoints"][0]["state"] == "down"
+    assert "resting" not in detail(own_app)["endpoints"][0]["reason"]
+
+
 def test_an_endpoint_that_rests_is_degraded_without_a_probe(own_app: LocalApp) -> None:
     assert own_app.chat({"prompt": "Hello"}).status_code == 200
     own_app.model.script({"status": 429, "headers": {"retry-after": "60"}})

@@ -77,6 +77,7 @@ def credentials(app: LocalApp, described: Json) -> list[dict[str, str]]:
     ways = {
         "bearer": {"authorization": f"Bearer {KEY}"},
         "apiKey": {"api-key": KEY},
+        "xApiKey": {"x-api-key": KEY},
         "functionKey": {"x-functions-key": function_key(app)},
     }
     return [ways[next(iter(way))] for way in described["security"]] or [{}]
