@@ -228,6 +228,8 @@ def start_local(folder: Path, *options: str, **environ: str) -> "subprocess.Pope
             "PYTHONUNBUFFERED": "1",
             "PYTHONDEVMODE": "1",
             "PYTHONWARNINGS": "ignore",
+            # Not every five minutes: its probe would stand in journals among what tests have caused.
+            "HEALTH_CHECK_SCHEDULE": "0 0 0 1 1 *",
             **environ,
         },
         stdout=subprocess.PIPE,
