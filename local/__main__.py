@@ -21,7 +21,7 @@ from local import cors
 from local.app_settings import LocalSettings, add_host_settings
 from local.host import Host
 from local.keys import Keys
-from local.serving import Servers, free_port, is_free
+from local.serving import Servers, reserve
 from local.simulator import simulate
 from local.worker import Worker, WorkerError
 from shared.errors import SettingsError
@@ -61,13 +61,17 @@ def port_number(text: str) -> int:
 async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
     """Runs all parts until `stop` is set; returns the exit status."""
     local_settings = LocalSettings.read(APP_ROOT / "local.settings.json")
-    port = free_port() if options.port == 0 else options.port or local_settings.host.get("LocalHttpPort", DEFAULT_PORT)
-    if not is_free(port):
+    port = local_settings.host.get("LocalHttpPort", DEFAULT_PORT) if options.port is None else options.port
+    try:
+        # Held from here on: the runtime takes a free port as well, before this one is listened on.
+        reserved = reserve(port)
+    except OSError:
         print(
             f"Port {port} is unavailable. Close the process using that port, or specify another port using --port.",
             file=sys.stderr,
         )
         return 1
+    port = reserved.getsockname()[1]
     print(f"azure-functions-runtime {version('azure-functions-runtime')} on Python {sys.version.split()[0]}\n")
     # Over what local.settings.json says, so before it.
     if not os.environ.get("AZURE_FUNCTIONS_ENVIRONMENT"):
@@ -82,6 +86,7 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
     host_json = json.loads((APP_ROOT / "host.json").read_text())
     log_as_the_host_does(host_json)
     async with Servers() as servers:
+        servers.enter_context(reserved)
         for line in await upstream(options, servers):
             print(line)
         worker = Worker(APP_ROOT)
@@ -92,7 +97,7 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
             return 1
         prefix = host_json.get("extensions", {}).get("http", {}).get("routePrefix", "api")
         host = Host(worker, prefix, os.environ, Keys(worker.functions) if options.enable_auth else None)
-        await servers.start(host.application(cors_of(options.cors, local_settings.host)), port)
+        await servers.start(host.application(cors_of(options.cors, local_settings.host)), reserved)
         print_functions(host, port)
         asking = asyncio.create_task(ask(f"http://localhost:{port}", host, options.ask)) if options.ask else None
         await stop.wait()

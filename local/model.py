@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any
 
-type Json = dict[str, Any]
+from local.shapes import Json
 
 PIECE = re.compile(r"\s*\S+(?:\s+\S+)?")
 DIMENSIONS = 1536
@@ -40,14 +40,14 @@ def reply_to(prompt: str, turns: int) -> str:
     )
 
 
-def structured(response_format: Any, root: str = "json_schema") -> str | None:
-    """The reply that a `response_format` asks for, None where plain text will do."""
+def structured(response_format: Any) -> str | None:
+    """The reply that a `response_format` asks for, or a `text.format` of the Responses API; None for plain text."""
     kind = response_format.get("type") if isinstance(response_format, dict) else None
     if kind == "json_object":
         return '{"reply": "text"}'
     if kind != "json_schema":
         return None
-    schema = response_format.get(root, response_format).get("schema", {})
+    schema = response_format.get("json_schema", response_format).get("schema", {})
     return json.dumps(value_for(schema, schema))
 
 

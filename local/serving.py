@@ -13,27 +13,30 @@ PATIENCE = 0.5
 class Servers(AsyncExitStack):
     """An async context: what was started in it is stopped, last first, when it ends."""
 
-    async def start(self, application: web.Application, port: int = 0) -> str:
-        """Serves `application` and returns its address. Raises OSError when `port` is taken; 0 takes any that is free."""
+    async def start(self, application: web.Application, reserved: socket.socket | None = None) -> str:
+        """Serves `application` on a socket from `reserve`, without one on any free port; returns its address."""
         # Handlers are cancelled when their caller hangs up, and see bodies as they came.
         runner = web.AppRunner(
             application, handler_cancellation=True, access_log=None, shutdown_timeout=PATIENCE, auto_decompress=False
         )
         await runner.setup()
         self.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, LOOPBACK, port, backlog=1024)
-        await site.start()
+        await web.SockSite(runner, reserved or reserve(0), backlog=1024).start()
         return f"http://{LOOPBACK}:{runner.addresses[0][1]}"
 
 
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
+def reserve(port: int) -> socket.socket:
+    """A socket at `port`, 0 being any that is free, which nobody else gets meanwhile. Raises OSError when it is taken."""
+    reserved = socket.socket()
+    if port:
+        # A port of one's choice, although connections of the last process to have it may linger.
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        reserved.bind((LOOPBACK, port))
+    except OSError:
+        reserved.close()
+        raise
+    return reserved
 
 
 def free_port() -> int:

@@ -144,7 +144,7 @@ class EndpointClient:
     def throttle(self, seconds: float, deployment: str) -> None:
         """Notes that Azure wants `deployment` to be left alone for that long, and that nothing is broken."""
         self.cool(seconds, deployment)
-        self.throttled_until[deployment] = time.monotonic() + seconds
+        _, self.throttled_until[deployment] = self.trouble[deployment]
 
     def troubled_at(self, deployment: str) -> float:
         """When trouble with `deployment` here was noted last; in the past for never."""

@@ -47,11 +47,10 @@ class RawUpstream:
 
 
 @pytest.fixture(scope="module")
-def raw() -> Iterator[RawUpstream]:
+def raw(upstreams: Upstreams) -> RawUpstream:
     upstream = RawUpstream()
-    with Upstreams() as upstreams:
-        upstream.port = upstreams.serve(upstream.handle)
-        yield upstream
+    upstream.port = upstreams.serve(upstream.handle)
+    return upstream
 
 
 @pytest.fixture(scope="module")
