@@ -23,6 +23,7 @@ lint: $(READY)
 
 bench: $(READY)
 	@$(RUN) -m bench
+	@$(RUN) -m bench.telemetry
 
 format: $(READY)
 	@$(RUN) -m ruff check --fix .

@@ -5,7 +5,7 @@ import os
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response
 
-from shared import caller_keys, health, inference, logs, models, openapi, relay
+from shared import caller_keys, health, inference, logs, models, openapi, otel, relay
 from shared import chat as chat_endpoint
 from shared.clients import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
 from shared.errors import as_responses
@@ -13,6 +13,7 @@ from shared.failover import shared_failover
 from shared.settings import health_check_schedule
 
 logs.quiet()
+otel.configure(os.environ)
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 

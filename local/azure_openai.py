@@ -163,6 +163,7 @@ class AzureOpenAI:
         if "raw" in script:
             return await send_raw(request, script)
         if isinstance(answer, dict):
+            entry.usage = answer.get("usage")
             return web.json_response(answer, headers=headers())
         response = web.StreamResponse(headers={**headers(), "content-type": "text/event-stream"})
         await response.prepare(request)
@@ -176,6 +177,7 @@ class AzureOpenAI:
                     await self.journal.permits.acquire()
                 await asyncio.sleep(script.get("pace", self.pace))
             await response.write(event.encode())
+            entry.usage = event.usage or entry.usage
             entry.pieces += event.piece
         return response
 

@@ -35,7 +35,9 @@ def chat(body: Json, script: Json) -> Json | list[Event]:
         return shapes.completion(name, "".join(pieces), used, call)
     asked = (body.get("stream_options") or {}).get("include_usage")
     chunks = shapes.chunks(name, pieces, used if asked else None, call)
-    events = [Event(json.dumps(chunk, ensure_ascii=False), piece=is_piece(chunk)) for chunk in chunks]
+    events = [
+        Event(json.dumps(chunk, ensure_ascii=False), piece=is_piece(chunk), usage=chunk.get("usage")) for chunk in chunks
+    ]
     return [*events, Event("[DONE]")]
 
 

@@ -32,5 +32,5 @@ def invocation(function: str, reason: str) -> Iterator[str]:
 def traceparent(callers: str) -> str:
     """The W3C trace context of an invocation: a new span, in the caller's trace if there is one."""
     found = TRACEPARENT.fullmatch(callers)
-    trace_id, flags = found.groups() if found else (secrets.token_hex(16), "00")
+    trace_id, flags = found.groups() if found else (secrets.token_hex(16), "01")
     return f"00-{trace_id}-{secrets.token_hex(8)}-{flags}"

@@ -27,6 +27,8 @@ class Entry:
     status: int | None = None
     pieces: int = 0
     """How many pieces of a stream have been sent."""
+    usage: dict[str, Any] | None = None
+    """The tokens that the answer told of."""
     ended: float | None = None
     hung_up: bool = False
     """Whether the caller left before the answer's end."""

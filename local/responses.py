@@ -144,6 +144,7 @@ def events(response: Json, pieces: list[str]) -> list[Event]:
             json.dumps({**event, "sequence_number": number}, ensure_ascii=False),
             name=event["type"],
             piece=event["type"].endswith(".delta"),
+            usage=event.get("response", {}).get("usage"),
         )
         for number, event in enumerate(told)
     ]

@@ -22,11 +22,12 @@ type Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Event:
-    """One event of a stream; `piece` says whether it brings a part of what the model says."""
+    """One event of a stream; `piece` says whether it brings a part of what the model says, `usage` the tokens it tells."""
 
     data: str
     name: str = ""
     piece: bool = False
+    usage: Json | None = None
 
     def encode(self) -> bytes:
         name = f"event: {self.name}\n" if self.name else ""
@@ -92,6 +93,8 @@ def chunks(model: str, pieces: list[str], used: Json | None, call: Json | None =
         "model": model,
         "object": "chat.completion.chunk",
         "system_fingerprint": FINGERPRINT,
+        # Where usage is asked for, every chunk has the field. https://platform.openai.com/docs/api-reference/chat-streaming
+        **({"usage": None} if used else {}),
     }
 
     def chunk(delta: Json, finish_reason: str | None = None) -> Json:
@@ -121,7 +124,7 @@ def chunks(model: str, pieces: list[str], used: Json | None, call: Json | None =
     else:
         deltas = [{"content": piece} for piece in pieces]
     end = chunk({}, "tool_calls" if call else "stop")
-    last = [{"choices": [], **common, "usage": used}] if used else []
+    last: list[Json] = [{**common, "choices": [], "usage": used}] if used else []
     return [first, chunk(role), *map(chunk, deltas), end, *last]
 
 

@@ -9,7 +9,7 @@ from shared.settings import Settings
 
 # Callers without a key of their own; no configured name can look like these.
 ANYBODY = "(anybody)"
-OF_CHAT = "(a caller of the chat endpoint)"
+OF_CHAT = "(chat)"
 # Where OpenAI's clients put their key, the ones for Azure, and some others.
 KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 SCHEME = "bearer "

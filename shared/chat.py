@@ -1,6 +1,7 @@
 """The simple chat endpoint: a prompt in, a reply out, at once or piece by piece."""
 
-from collections.abc import AsyncGenerator
+import functools
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 import msgspec
@@ -9,13 +10,11 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from shared import caller_keys, relay, sse
 from shared.clients import CHAT_COMPLETIONS, InferenceCall
 from shared.errors import BadRequest, StreamBroken, UpstreamFailure
-from shared.failover import Answer, Failover
-from shared.inference import NULL, Fields, deployment_of, headers_to_send, parse_field, parse_fields
+from shared.failover import Failover
+from shared.inference import NULL, STREAM_OPTIONS_SINCE, Fields, deployment_of, headers_to_send, parse_field, parse_fields
 from shared.settings import Settings
+from shared.telemetry import CallRecord
 
-# The first dated API version in which Azure knows `stream_options`; earlier ones refuse it.
-# https://github.com/Azure/azure-rest-api-specs, cognitiveservices/data-plane/AzureOpenAI/inference
-STREAM_OPTIONS_SINCE = "2024-09-01"
 ONE_CHOICE = "1 at this endpoint; for more choices use /api/v1/chat/completions"
 
 
@@ -86,17 +85,18 @@ async def respond(failover: Failover, call: InferenceCall) -> Response:
     """Sends the call and makes the chat endpoint's response of the answer."""
     answer = await failover.send(call)
     if not call.stream:
-        return Response(reply(await answer.read(), answer), headers=answer.headers, media_type="application/json")
+        edit = functools.partial(reply, headers=answer.headers)
+        return Response(await answer.read(edit), headers=answer.headers, media_type="application/json")
     return relay.EventStreamResponse(answer, events, failover.settings.stream_idle, sse.CONTENT_TYPE)
 
 
-def reply(body: bytes, answer: Answer) -> bytes:
+def reply(body: bytes, headers: Mapping[str, str]) -> bytes:
     """The chat endpoint's JSON for a completion. Raises `UpstreamFailure` when it is none."""
     try:
         completion = msgspec.json.decode(body, type=Completion)
         choice = completion.choices[0]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
-        raise UpstreamFailure(502, answer.headers) from None
+        raise UpstreamFailure(502, headers) from None
     return msgspec.json.encode(
         {
             "id": completion.id,
@@ -108,7 +108,7 @@ def reply(body: bytes, answer: Answer) -> bytes:
     )
 
 
-async def events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def events(chunks: AsyncGenerator[bytes], record: CallRecord) -> AsyncGenerator[bytes]:
     """The chat endpoint's events for a streamed completion. Raises `StreamBroken` when it ends before its time."""
     parser = sse.EventParser()
     finish_reason: str | None = None
@@ -119,10 +119,12 @@ async def events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
                 yield sse.COMMENT
             for data in parser.feed(chunk):
                 if data == sse.DONE:
+                    record.completed()
                     yield sse.event(msgspec.json.encode({"finish_reason": finish_reason, "usage": usage}))
                     yield sse.event(sse.DONE)
                     await relay.drain(chunks)
                     return
+                record.read_event(data)
                 completion = chunk_of_completion(data)
                 usage = completion.usage if completion.usage != NULL else usage
                 for choice in completion.choices:

@@ -67,7 +67,9 @@ class InferenceCall:
     is_about_stored: bool = False
     """Whether it names a stored response, which only the endpoint that made it knows."""
     query: Mapping[str, str | list[str]] = field(default_factory=dict)
-    caller: str = "(this app)"
+    adds_usage: bool = False
+    """Whether the app has asked for the usage of a stream, and not the caller, who shall not see it."""
+    caller: str = "(app)"
     """Who asks, as the log shall have it; never a key."""
 
 
@@ -97,6 +99,8 @@ class EndpointClient:
     def __init__(self, position: int, client: AsyncOpenAI, tokens: "TokenProvider | None") -> None:
         self.position = position
         self.client = client
+        self.address = client.base_url.host
+        self.port = client.base_url.port or 443
         self.tokens = tokens
         self.served_at: dict[str, float] = {}
         # When trouble was noted, and until when to rest; by deployment, None standing for all of them.

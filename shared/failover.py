@@ -5,6 +5,7 @@ import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import httpx2
 from openai import APIStatusError
@@ -12,6 +13,7 @@ from openai import APIStatusError
 from shared.clients import TRANSPORT_ERRORS, Clients, EndpointClient, InferenceCall, shared_clients
 from shared.errors import DeadlineExceeded, GatewayError, TooManyCalls, UpstreamUnreachable
 from shared.refusals import COOL_DOWN, Refusal, content_type, judge, retry_after, returned_headers
+from shared.telemetry import CallRecord
 
 logger = logging.getLogger(__name__)
 
@@ -19,11 +21,19 @@ logger = logging.getLogger(__name__)
 class Answer:
     """Azure's answer to a call, its headers read and its body not. Whoever has it must `aclose` it."""
 
-    def __init__(self, call: InferenceCall, response: httpx2.Response, deadline: float, release: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        call: InferenceCall,
+        response: httpx2.Response,
+        deadline: float,
+        release: Callable[[], None],
+        record: CallRecord,
+    ) -> None:
         self.call = call
         self.response = response
         self.deadline = deadline
         self.release = release
+        self.record = record
         self.headers = returned_headers(response)
         self.content_type = content_type(response)
 
@@ -32,8 +42,24 @@ class Answer:
         is_unread = not self.response.is_stream_consumed
         return is_unread and self.content_type.partition(";")[0].strip().lower() == "text/event-stream"
 
-    async def read(self) -> bytes:
-        """The whole body, and closes. Raises `DeadlineExceeded`, or `UpstreamUnreachable` when it breaks off."""
+    async def read(self, edit: Callable[[bytes], bytes] = bytes) -> bytes:
+        """What `edit` makes of the whole body; then closes.
+
+        Raises `DeadlineExceeded`, `UpstreamUnreachable` when the body breaks off, and what `edit` raises.
+        """
+        try:
+            body = await self.read_in_time()
+            self.record.read(body)
+            edited = edit(body)
+            self.record.completed()
+        except BaseException as exc:
+            self.record.failed(exc)
+            raise
+        finally:
+            await self.aclose()
+        return edited
+
+    async def read_in_time(self) -> bytes:
         try:
             async with asyncio.timeout_at(self.deadline):
                 return await self.response.aread()
@@ -41,8 +67,6 @@ class Answer:
             raise DeadlineExceeded from None
         except TRANSPORT_ERRORS:
             raise UpstreamUnreachable from None
-        finally:
-            await self.aclose()
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it comes; raises `TRANSPORT_ERRORS` when it breaks off."""
@@ -51,9 +75,11 @@ class Answer:
 
     async def aclose(self) -> None:
         """Ends the call, closing its connection unless the answer was read to its end. May be repeated."""
-        self.release()
-        self.release = nothing
-        await self.response.aclose()
+        release, self.release = self.release, nothing
+        try:
+            await self.response.aclose()
+        finally:
+            release()
 
 
 class Refused(Exception):
@@ -77,20 +103,35 @@ class Failover:
 
         Raises what `errors` lists as upstream's failures, `TooManyCalls` and `DeadlineExceeded`.
         """
+        record = CallRecord(call.operation, call.deployment, call.caller, call.headers, stream=call.stream)
+        try:
+            return await self.answer(call, record)
+        except BaseException as exc:
+            record.failed(exc)
+            record.end()
+            raise
+
+    async def answer(self, call: InferenceCall, record: CallRecord) -> Answer:
         if self.calls_in_flight >= self.settings.max_concurrent_calls:
             raise TooManyCalls
         self.calls_in_flight += 1
         deadline = asyncio.get_running_loop().time() + self.settings.request_timeout
+        if record.headers:
+            call = replace(call, headers={**call.headers, **record.headers})
         try:
-            return Answer(call, await self.first_answer(call, deadline), deadline, self.release)
+            response = await self.first_answer(call, deadline, record)
         except BaseException:
-            self.release()
+            self.calls_in_flight -= 1
             raise
+        record.answered(response.status_code, response.headers)
 
-    def release(self) -> None:
-        self.calls_in_flight -= 1
+        def end() -> None:
+            self.calls_in_flight -= 1
+            record.end()
 
-    async def first_answer(self, call: InferenceCall, deadline: float) -> httpx2.Response:
+        return Answer(call, response, deadline, end, record)
+
+    async def first_answer(self, call: InferenceCall, deadline: float, record: CallRecord) -> httpx2.Response:
         """Asks one endpoint after the other, until one answers or refuses what no other would grant."""
         troubles: list[Refusal] = []
         unknown: GatewayError | None = None
@@ -100,6 +141,7 @@ class Failover:
             if now >= deadline:
                 raise DeadlineExceeded
             until = deadline if endpoint is endpoints[-1] else min(deadline, now + self.settings.attempt_timeout)
+            record.asked(endpoint.position, endpoint.address, endpoint.port)
             try:
                 return await self.attempt(endpoint, call, until)
             except Refused as exc:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from openai import APIStatusError
 
+from shared import telemetry
 from shared.clients import (
     CHAT_COMPLETIONS,
     TRANSPORT_ERRORS,
@@ -171,6 +172,7 @@ class Watch:
     def note(self, report: Report) -> None:
         """Logs a report that is not healthy, and the recovery after one. Raises `Unhealthy` when nothing works."""
         for position, finding in enumerate(report.findings, start=1):
+            telemetry.endpoint_up.set(finding.state == UP, {"gateway.endpoint": position})
             if finding.state != UP:
                 logger.warning("Endpoint %d is %s: %s", position, finding.state, finding.reason)
         if report.status != HEALTHY:

@@ -8,7 +8,7 @@ import msgspec
 from azurefunctions.extensions.http.fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from shared.clients import BY_DEPLOYMENT, RESPONSES, InferenceCall
+from shared.clients import BY_DEPLOYMENT, CHAT_COMPLETIONS, RESPONSES, InferenceCall
 from shared.errors import (
     BadRequest,
     BodyTooLarge,
@@ -23,7 +23,11 @@ from shared.settings import Settings
 
 Fields = dict[str, msgspec.Raw]
 NULL = msgspec.Raw(b"null")
+FALSE = msgspec.Raw(b"false")
 
+# The first dated API version in which Azure knows `stream_options`; earlier ones refuse it.
+# https://github.com/Azure/azure-rest-api-specs, cognitiveservices/data-plane/AzureOpenAI/inference
+STREAM_OPTIONS_SINCE = "2024-09-01"
 # What of the caller's headers Azure may see. Credentials and cookies never pass.
 FORWARDED_HEADERS = ("traceparent", "tracestate", "x-client-request-id")
 # An address is made of it, so it must not be able to lead to another operation.
@@ -40,7 +44,8 @@ def creation(
     """The call that a request in OpenAI's wire format asks for: a chat completion, embeddings or a response.
 
     `deployment` is what the address names, where it names one; else the body's `model` counts. The body goes out as it
-    came, or, where Azure looks into it for the deployment, as the same values with the deployment for a `model`.
+    came, or, where Azure looks into it for the deployment, as the same values with the deployment for a `model`; with
+    STREAM_USAGE, a streamed chat's asks for the usage.
     Raises `BadRequest` and `ModelNotFound`.
     """
     fields = parse_fields(body)
@@ -50,8 +55,11 @@ def creation(
         refuse_other_spellings(fields)
         deployment = deployment_for(deployment, settings)
     stream = parse_field(fields, "stream", bool, "true or false") or False
+    adds_usage = stream and operation == CHAT_COMPLETIONS and settings.stream_usage and ask_for_usage(fields, settings)
     if settings.api_version == "v1" or operation not in BY_DEPLOYMENT:
         fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
+        body = msgspec.json.encode(fields)
+    elif adds_usage:
         body = msgspec.json.encode(fields)
     return InferenceCall(
         operation,
@@ -61,7 +69,24 @@ def creation(
         headers_to_send(request, stream=stream),
         caller=caller,
         is_about_stored=operation == RESPONSES and fields.get("previous_response_id", NULL) != NULL,
+        adds_usage=adds_usage,
     )
+
+
+def ask_for_usage(fields: Fields, settings: Settings) -> bool:
+    """Has Azure tell the token usage of a streamed chat at its end. False where that is not up to the app:
+
+    the caller has asked for it, the options are Azure's to refuse, or the API version does not know them.
+    """
+    try:
+        options = msgspec.json.decode(fields.get("stream_options", NULL), type=Fields | None) or {}
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    if settings.api_version < STREAM_OPTIONS_SINCE or options.get("include_usage", NULL) not in (NULL, FALSE):
+        return False
+    options["include_usage"] = msgspec.Raw(b"true")
+    fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
+    return True
 
 
 def stored_response(request: Request, caller: str, part: str = "") -> InferenceCall:

@@ -4,7 +4,7 @@ import logging
 
 # At DEBUG, which `func start` turns on for every library, these write down requests and answers, those of the
 # identity endpoint among them.
-TALKATIVE = ("azure.core", "httpcore2", "httpx2", "msal", "openai", "urllib3")
+TALKATIVE = ("azure.core", "azure.monitor", "httpcore2", "httpx2", "msal", "openai", "urllib3")
 
 
 def quiet() -> None:

@@ -13,6 +13,7 @@ from shared import sse
 from shared.clients import TRANSPORT_ERRORS, InferenceCall
 from shared.errors import CallerGone, StreamBroken, as_gateway_error
 from shared.failover import Answer, Failover
+from shared.telemetry import CallRecord, is_usage_alone
 
 # Seconds. Azure's load balancer cuts a connection that is silent for about 230 s.
 KEEP_ALIVE_INTERVAL = 15.0
@@ -22,7 +23,7 @@ SILENCE = b""
 READ_AHEAD = 16
 
 # Makes the caller's events of Azure's chunks.
-type Events = Callable[[AsyncGenerator[bytes]], AsyncGenerator[bytes]]
+type Events = Callable[[AsyncGenerator[bytes], CallRecord], AsyncGenerator[bytes]]
 
 
 async def respond(failover: Failover, call: InferenceCall) -> Response:
@@ -31,7 +32,8 @@ async def respond(failover: Failover, call: InferenceCall) -> Response:
     if not answer.is_event_stream:
         headers = {**answer.headers, "content-type": answer.content_type}
         return Response(await answer.read(), answer.response.status_code, headers)
-    return EventStreamResponse(answer, whole_events, failover.settings.stream_idle, answer.content_type)
+    events = without_usage if call.adds_usage else whole_events
+    return EventStreamResponse(answer, events, failover.settings.stream_idle, answer.content_type)
 
 
 async def unless_hung_up[T](request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -99,6 +101,7 @@ async def chunks_or_silence(answer: Answer, interval: float, idle: float) -> Asy
 
 async def read_into(chunks: asyncio.Queue[bytes], answer: Answer) -> None:
     async for chunk in answer.chunks():
+        answer.record.chunk_came()
         await chunks.put(chunk)
 
 
@@ -123,7 +126,7 @@ class EventStreamResponse(StreamingResponse):
         self.answer = answer
         self.idle = idle
         chunks = chunks_or_silence(answer, KEEP_ALIVE_INTERVAL, idle)
-        self.guarded_events = failure_as_event(events(chunks), answer.call.caller)
+        self.guarded_events = failure_as_event(events(chunks, answer.record), answer.record)
         # The last header keeps proxies such as nginx from collecting the events.
         headers = {
             **answer.headers,
@@ -140,9 +143,9 @@ class EventStreamResponse(StreamingResponse):
 
         try:
             await super().__call__(scope, receive, send_in_time)
-        except TimeoutError:
+        except TimeoutError as exc:
             # Returning before the end has the server cut the connection.
-            print(f"A stream to {self.answer.call.caller} was given up: nobody takes it", flush=True)
+            self.answer.record.broke_off(CallerGone.code, exc)
         finally:
             # Shielded, because a caller who hangs up cancels all that is awaited here.
             with anyio.CancelScope(shield=True):
@@ -152,7 +155,7 @@ class EventStreamResponse(StreamingResponse):
                     await self.answer.aclose()
 
 
-async def whole_events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def whole_events(chunks: AsyncGenerator[bytes], record: CallRecord) -> AsyncGenerator[bytes]:
     """The bytes of `chunks`, all of them and no others, but no event in parts; and a comment for each silence.
 
     So what follows, a comment or the news of a failure, never stands inside an event. A failure after `[DONE]` is none.
@@ -169,7 +172,9 @@ async def whole_events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
                 rest += chunk
                 if end := sse.last_end(rest, known):
                     events = bytes(rest[:end])
-                    is_done = events.rstrip().endswith(sse.DONE)
+                    record.read_events(events)
+                    if is_done := events.rstrip().endswith(sse.DONE):
+                        record.completed()
                     yield events
                     del rest[:end]
         except (*TRANSPORT_ERRORS, TimeoutError):
@@ -179,14 +184,24 @@ async def whole_events(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         yield bytes(rest)
 
 
-async def failure_as_event(events: AsyncGenerator[bytes], caller: str) -> AsyncGenerator[bytes]:
-    """`events` for `caller`, and in place of a failure one more event that tells of it."""
+async def without_usage(chunks: AsyncGenerator[bytes], record: CallRecord) -> AsyncGenerator[bytes]:
+    """The same without the event that brings nothing but the usage."""
+    async with aclosing(whole_events(chunks, record)) as blocks:
+        async for block in blocks:
+            events = [event for event in sse.split(block) if not any(map(is_usage_alone, sse.data_of(event)))]
+            if events:
+                yield b"".join(events)
+
+
+async def failure_as_event(events: AsyncGenerator[bytes], record: CallRecord) -> AsyncGenerator[bytes]:
+    """`events`, and in place of a failure one more event that tells of it; `record` gets to know how they ended."""
     async with aclosing(events):
         try:
             async for event in events:
                 yield event
+            record.completed()
         except Exception as exc:
             broken = isinstance(exc, (*TRANSPORT_ERRORS, TimeoutError, StreamBroken))
-            # Printed, because the host drops log records of a stream: to it, the invocation has ended.
-            print(f"A stream to {caller} broke off: {type(exc).__name__}", flush=True)
-            yield sse.event((StreamBroken() if broken else as_gateway_error(exc)).body())
+            error = StreamBroken() if broken else as_gateway_error(exc)
+            record.broke_off(str(error.code), exc)
+            yield sse.event(error.body())

@@ -3,9 +3,12 @@
 The format: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
 
+import re
+
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 COMMENT = b": keep-alive\n\n"
 DONE = b"[DONE]"
+WHOLE_EVENT = re.compile(rb".*?(?:\n\n|\n\r\n|\r\r)|.+", re.DOTALL)
 # Two line ends in a row end an event. A carriage return alone may be half of one, unless another follows.
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 
@@ -20,6 +23,11 @@ def last_end(data: bytearray, known: int) -> int:
     start = max(known - 2, 0)
     ends = ((data.rfind(end, start), len(end)) for end in EVENT_ENDS)
     return max((found + length for found, length in ends if found >= 0), default=0)
+
+
+def split(data: bytes) -> list[bytes]:
+    """The events in `data`, each with its end; what follows the last one comes last."""
+    return WHOLE_EVENT.findall(data)
 
 
 class EventParser:
@@ -46,3 +54,9 @@ class EventParser:
                 complete.append(b"\n".join(self.data))
                 self.data.clear()
         return complete
+
+
+def data_of(events: bytes) -> list[bytes]:
+    """The data of `events`, whole ones."""
+    # A carriage return at their end is no half of anything.
+    return EventParser().feed(events + b"\n")

@@ -38,6 +38,7 @@ class Seen:
     pieces: int
     ended: float | None
     hung_up: bool
+    usage: Json
 
     @property
     def token(self) -> str:
@@ -71,6 +72,7 @@ class StandIn:
                 pieces=entry["pieces"],
                 ended=entry["ended"],
                 hung_up=entry["hung_up"],
+                usage=entry.get("usage") or {},
             )
             for entry in entries
         ]

@@ -272,17 +272,17 @@ def test_throttling_comes_through_with_its_retry_after(app: LocalApp, stream: bo
         (
             {"status": 404},
             "deployment_not_found",
-            "Endpoint 1, called by (a caller of the chat endpoint), has no deployment 'gpt-4o-mini'",
+            "Endpoint 1, called by (chat), has no deployment 'gpt-4o-mini'",
         ),
         (
             {"status": 404, "body": shapes.RESOURCE_NOT_FOUND},
             "upstream_error",
-            "(a caller of the chat endpoint), answered 404",
+            "(chat), answered 404",
         ),
         (
             {"status": 302, "headers": {"location": "http://127.0.0.1:9/"}},
             "upstream_error",
-            "(a caller of the chat endpoint), answered 302",
+            "(chat), answered 302",
         ),
     ],
 )

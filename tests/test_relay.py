@@ -62,7 +62,7 @@ async def test_silence_is_told_until_a_piece_comes(model: tuple[AzureOpenAI, Fai
 
 
 async def test_silence_becomes_a_comment_between_the_events(answer: Answer) -> None:
-    stream = events(chunks_or_silence(answer, INTERVAL, idle=60))
+    stream = events(chunks_or_silence(answer, INTERVAL, idle=60), answer.record)
     assert await anext(stream) == sse.COMMENT
     assert sse.EventParser().feed(sse.COMMENT) == []
     await stream.aclose()
@@ -76,7 +76,7 @@ async def test_too_long_a_silence_is_a_failure(answer: Answer) -> None:
 
 async def test_leaving_a_stream_in_a_silence_leaves_no_task_behind(answer: Answer) -> None:
     before = asyncio.all_tasks()
-    stream = failure_as_event(events(chunks_or_silence(answer, INTERVAL, idle=60)), "caller")
+    stream = failure_as_event(events(chunks_or_silence(answer, INTERVAL, idle=60), answer.record), answer.record)
     assert await anext(stream) == sse.COMMENT
     await stream.aclose()
     await answer.aclose()
@@ -95,18 +95,24 @@ async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next(model
     stand_in, failover = model
     for _ in range(2):
         answer = await failover.send(CALL)
-        assert [event async for event in events(chunks_or_silence(answer, 15, 60))][-1] == b"data: [DONE]\n\n"
+        stream = events(chunks_or_silence(answer, 15, 60), answer.record)
+        assert [event async for event in stream][-1] == b"data: [DONE]\n\n"
         await answer.aclose()
     assert len({entry.caller for entry in stand_in.journal.entries}) == 1
 
 
-async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(
+    answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
     async def failing() -> AsyncGenerator[bytes]:
         yield b"data: 1\n\n"
         raise RuntimeError("the reply itself")
 
-    first, last = [event async for event in failure_as_event(failing(), "caller")]
+    first, last = [event async for event in failure_as_event(failing(), answer.record)]
     assert first == b"data: 1\n\n"
     assert b"internal_error" in last
     assert b"the reply itself" not in last
-    assert "the reply itself" not in capsys.readouterr().out
+    await answer.aclose()
+    output = capsys.readouterr().out
+    assert "error=internal_error cause=RuntimeError" in output
+    assert "the reply itself" not in output

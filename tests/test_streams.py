@@ -147,7 +147,7 @@ class TestCallersWhoLeave:
         with gateway.app.sent("POST", "/api/v1/chat/completions", body, api_key=CALLER_KEY):
             assert model.journal(ended=1)[0].hung_up
             assert gateway.state_when(lambda state: not state["calls_in_flight"])["calls_in_flight"] == 0
-            gateway.app.wait_for("A stream to tests was given up")
+            gateway.app.wait_for("error=caller_gone cause=TimeoutError")
         assert "Traceback" not in gateway.app.output
 
     def test_200_of_them_leave_nothing_behind(self, gateway: Gateway, model: StandIn) -> None:

@@ -390,7 +390,7 @@ class TestCallerKeys:
         dated.wait_for("Endpoint 1, called by team-a, answered 500")
         dated.wait_for("No answer from endpoint 1 to team-a")
         dated.wait_for("Endpoint 1, called by team-a, refused the app's credentials")
-        dated.wait_for("A stream to team-a broke off")
+        dated.wait_for("stream=true status=200 error=stream_broken")
         assert KEY not in dated.output
         assert OLD_KEY not in dated.output
 

@@ -1,0 +1,78 @@
+"""Prepares OpenTelemetry's SDK, where there is one: sends to an OTLP endpoint, and keeps function keys out of spans.
+
+In Azure the Functions worker configures the SDK for Azure Monitor by itself, before the app is loaded
+(`PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY`). For OTLP nobody does.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry import metrics, trace
+
+logger = logging.getLogger(__name__)
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+ENDPOINT_OF_TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+ENDPOINT_OF_METRICS = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+SERVICE_NAME = "azure-functions-openai"
+# Where spans of the runtime's HTTP server, in its own words or in those of Azure Monitor, have the query string.
+URLS = ("url.full", "http.url", "http.target")
+QUERY = "url.query"
+
+
+def configure(environ: Mapping[str, str]) -> None:
+    """Has metrics and spans sent, as OpenTelemetry's own variables in `environ` say; to be called when the app loads.
+
+    https://opentelemetry.io/docs/languages/sdk-configuration/otlp-exporter/. Without any endpoint there nothing is
+    imported. The exporter is no requirement of the app's: without it, a warning says what to install.
+    """
+    traces, values = (environ.get(name) or environ.get(ENDPOINT) for name in (ENDPOINT_OF_TRACES, ENDPOINT_OF_METRICS))
+    if (traces or values) and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        try:
+            send(traces=bool(traces), values=bool(values), name=environ.get("WEBSITE_SITE_NAME") or SERVICE_NAME)
+        except ImportError as exc:
+            logger.warning(
+                "OTEL_EXPORTER_OTLP_... is set, but %s is missing: add opentelemetry-exporter-otlp-proto-http to "
+                "requirements.txt. No telemetry is sent",
+                exc.name,
+            )
+    if hasattr(provider := trace.get_tracer_provider(), "add_span_processor"):
+        provider.add_span_processor(without_queries())
+
+
+def send(*, traces: bool, values: bool, name: str) -> None:
+    # Imported here, because they cost cold start.
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    resource = Resource.create()
+    if str(resource.attributes["service.name"]).startswith("unknown_service"):
+        resource = resource.merge(Resource({"service.name": name}))
+    if traces:
+        provider = TracerProvider(resource=resource)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        trace.set_tracer_provider(provider)
+    if values:
+        metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource))
+
+
+def without_queries() -> Any:
+    """A span processor that takes query strings out of spans: function keys can come in them (`?code=`)."""
+    from opentelemetry.sdk.trace import Span, SpanProcessor
+
+    class WithoutQueries(SpanProcessor):
+        def on_start(self, span: Span, parent_context: object = None) -> None:
+            attributes = span.attributes or {}
+            if attributes.get(QUERY):
+                span.set_attribute(QUERY, "REDACTED")
+            for name in URLS:
+                if name in attributes:
+                    span.set_attribute(name, str(attributes[name]).partition("?")[0])
+
+    return WithoutQueries()
