@@ -5,7 +5,7 @@ import os
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response
 
-from shared import caller_keys, health, inference, logs, models, openapi, otel, relay
+from shared import caller_keys, health, inference, logs, models, openapi, otel, playground, relay
 from shared import chat as chat_endpoint
 from shared.clients import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
 from shared.errors import as_responses
@@ -140,6 +140,13 @@ async def about_stored_response(req: Request, part: str = "") -> Response:
     call = inference.stored_response(req, caller, part)
     await inference.read_body(req, failover.settings)
     return await relay.unless_hung_up(req, relay.respond(failover, call))
+
+
+@app.route(route="playground", methods=["GET"], auth_level=OPEN)
+async def playground_page(req: Request) -> Response:
+    """A page to chat in a browser; what it calls asks for a caller key, if the app does."""
+    content, headers = playground.page()
+    return Response(content, headers=headers)
 
 
 @app.route(route="openapi.json", methods=["GET"], auth_level=OPEN)

@@ -72,32 +72,35 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
         )
         return 1
     port = reserved.getsockname()[1]
-    print(f"azure-functions-runtime {version('azure-functions-runtime')} on Python {sys.version.split()[0]}\n")
+    lines = [f"Runtime:   azure-functions-runtime {version('azure-functions-runtime')} on Python {sys.version.split()[0]}"]
     # Over what local.settings.json says, so before it.
     if not os.environ.get("AZURE_FUNCTIONS_ENVIRONMENT"):
         os.environ["AZURE_FUNCTIONS_ENVIRONMENT"] = "Development"
     inherited = [name for name, value in os.environ.items() if value and name.startswith(SETTINGS_BEGIN)]
     if inherited:
-        print(f"Settings:  {', '.join(inherited)} from the process environment")
+        lines.append(f"Settings:  {', '.join(inherited)} from the process environment")
     local_settings.add_to(os.environ)
     add_host_settings(os.environ, APP_ROOT, port)
-    for message in local_settings.messages:
-        print(f"Settings:  {message}")
+    lines += [f"Settings:  {message}" for message in local_settings.messages]
     host_json = json.loads((APP_ROOT / "host.json").read_text())
     log_as_the_host_does(host_json)
     async with Servers() as servers:
         servers.enter_context(reserved)
-        for line in await upstream(options, servers):
-            print(line)
+        lines += await upstream(options, servers)
         worker = Worker(APP_ROOT)
         try:
             await worker.start()
         except WorkerError as exc:
+            print(*lines, sep="\n")
             print(f"The app could not be loaded. {exc}", file=sys.stderr)
             return 1
         prefix = host_json.get("extensions", {}).get("http", {}).get("routePrefix", "api")
         host = Host(worker, prefix, os.environ, Keys(worker.functions) if options.enable_auth else None)
         await servers.start(host.application(cors_of(options.cors, local_settings.host)), reserved)
+        chat_page = host.template("playground_page")
+        if chat_page:
+            print(f"Chat page: http://localhost:{port}/{chat_page}\n")
+        print(*lines, sep="\n")
         print_functions(host, port)
         asking = asyncio.create_task(ask(f"http://localhost:{port}", host, options.ask)) if options.ask else None
         await stop.wait()
@@ -161,7 +164,7 @@ def print_functions(host: Host, port: int) -> None:
 
 async def ask(origin: str, host: Host, prompt: str) -> None:
     """Sends one chat through the function's endpoint and prints its stream, as `curl -N` does."""
-    url = f"{origin}/{next(route.template for route in host.routes if route.function.name == 'chat')}"
+    url = f"{origin}/{host.template('chat')}"
     body = json.dumps({"prompt": prompt, "stream": True}, ensure_ascii=False)
     headers = {"x-functions-key": host.keys.host} if host.keys else {}
     key = f" -H {shlex.quote(f'x-functions-key: {host.keys.host}')}" if host.keys else ""

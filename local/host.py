@@ -86,6 +86,10 @@ class Host:
             return await self.invoke(route, parameters, request)
         return empty(404)
 
+    def template(self, name: str) -> str | None:
+        """Where the function of that name is, with the route prefix; None when it has no route."""
+        return next((route.template for route in self.routes if route.function.name == name), None)
+
     def is_disabled(self, name: str) -> bool:
         return self.environ.get(f"AzureWebJobs.{name}.Disabled", "").lower() in ("true", "1")
 

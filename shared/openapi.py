@@ -101,6 +101,7 @@ def document() -> Json:
         "/chat": {"post": chat()},
         "/v1/models": {"get": models()},
         "/v1/models/{id}": {"get": model()},
+        "/playground": {"get": page()},
         "/openapi.json": {"get": no_call("openapi", "This description", {"type": "object"})},
         "/health/live": {"get": no_call("live", "Whether the process answers", status_of("alive"))},
         "/health/ready": {"get": health("ready", "Whether chats work", BY_ANYBODY)},
@@ -234,6 +235,16 @@ def model_operation(name: str, summary: str, schema: Json, *raised: type[Gateway
 
 def no_call(name: str, summary: str, schema: Json) -> Json:
     return {"operationId": name, "summary": summary, "security": BY_ANYBODY, "responses": {"200": success(schema)}}
+
+
+def page() -> Json:
+    answer = {"description": "The page", "content": {"text/html": {"schema": {"type": "string"}}}}
+    return {
+        "operationId": "playground",
+        "summary": "A page to chat in a browser",
+        "security": BY_ANYBODY,
+        "responses": {"200": answer},
+    }
 
 
 def health(name: str, summary: str, security: list[Json]) -> Json:

@@ -220,6 +220,12 @@ def app_folder(folder: Path) -> Path:
     return folder
 
 
+def set_prefix(folder: Path, prefix: str) -> None:
+    host_json = json.loads((folder / "host.json").read_text())
+    host_json["extensions"]["http"]["routePrefix"] = prefix
+    (folder / "host.json").write_text(json.dumps(host_json))
+
+
 def start_local(folder: Path, *options: str, **environ: str) -> "subprocess.Popen[str]":
     """Starts `python -m local` in `folder` with nothing in its environment but `environ`."""
     return subprocess.Popen(
@@ -241,10 +247,15 @@ def start_local(folder: Path, *options: str, **environ: str) -> "subprocess.Pope
 
 
 @contextmanager
-def local_app(folder: Path, *options: str, more: str = "", **environ: str) -> Iterator[LocalApp]:
-    """A running app in a copy of its own, on a free port; `more` is appended to its function_app.py."""
+def local_app(folder: Path, *options: str, more: str = "", prefix: str | None = None, **environ: str) -> Iterator[LocalApp]:
+    """A running app in a copy of its own, on a free port; `more` is appended to its function_app.py.
+
+    `prefix` is another route prefix than the app's own.
+    """
     with (app_folder(folder) / "function_app.py").open("a") as file:
         file.write(more)
+    if prefix is not None:
+        set_prefix(folder, prefix)
     app = LocalApp(start_local(folder, "--port", "0", *options, **environ))
     try:
         yield app
@@ -301,9 +312,7 @@ def host_app(
     app_folder(folder)
     shutil.copy(PROJECT / "tests" / "host_app.py", folder / "function_app.py")
     if prefix is not None:
-        host_json = json.loads((folder / "host.json").read_text())
-        host_json["extensions"]["http"]["routePrefix"] = prefix
-        (folder / "host.json").write_text(json.dumps(host_json))
+        set_prefix(folder, prefix)
     if local_settings:
         (folder / "local.settings.json").write_text(json.dumps(local_settings))
     port_option = [] if port is None else ["--port", str(port)]

@@ -27,7 +27,7 @@ print(len(function_app.app.get_functions()), opened, "azure.identity" in sys.mod
 
 def test_importing_needs_no_environment_no_socket_and_no_identity() -> None:
     run = subprocess.run([sys.executable, "-c", PROBE], cwd=PROJECT, env={}, capture_output=True, text=True, check=True)
-    assert run.stdout == "20 [] False\n"
+    assert run.stdout == "21 [] False\n"
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,13 @@ def test_it_prints_the_functions_as_func_start_does(app: LocalApp) -> None:
     assert re.search(r"stand-in for Azure OpenAI at http://127\.0\.0\.1:\d+; no model is behind it", app.output)
 
 
+def test_the_chat_pages_address_comes_first(folder: Path) -> None:
+    with local_app(folder, PYTHONDEVMODE="") as app:
+        first = app.output.splitlines()[0]
+        assert first == f"Chat page: http://localhost:{app.port}/api/playground"
+        assert app.http.get("/api/playground").status_code == 200
+
+
 def test_it_logs_invocations_as_the_host_does(app: LocalApp) -> None:
     app.chat({"prompt": "Hello"})
     stamp = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\]"
