@@ -19,17 +19,25 @@ async def functions_of(folder: Path) -> list[str]:
     return sorted(function.name for function in worker.functions)
 
 
-def run_imports(folder: Path) -> int:
-    """Runs each import in the app, also those that only some calls or settings lead to; returns their number."""
-    count = 0
+def run_imports(folder: Path) -> tuple[int, list[str]]:
+    """Runs each import in the app, also those that only some calls or settings lead to.
+
+    Returns their number, and the packages that were not there.
+    """
+    count, missing = 0, set()
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                exec(compile(ast.Module([node], []), path, "exec"), {})
+                try:
+                    exec(compile(ast.Module([node], []), path, "exec"), {})
+                except ModuleNotFoundError as exc:
+                    missing.add(str(exc.name))
                 count += 1
-    return count
+    return count, sorted(missing)
 
 
 if __name__ == "__main__":
     app_root = Path(sys.argv[1])
-    print(json.dumps({"functions": asyncio.run(functions_of(app_root)), "imports": run_imports(app_root)}))
+    functions = asyncio.run(functions_of(app_root))
+    imports, missing_modules = run_imports(app_root)
+    print(json.dumps({"functions": functions, "imports": imports, "missing": missing_modules}))

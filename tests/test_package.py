@@ -127,6 +127,8 @@ def test_what_is_published_loads_with_nothing_but_its_requirements(
     names = subprocess.run(here, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True).stdout
     assert found["functions"] == json.loads(names) != []
     assert found["imports"] > 0
+    # What sends telemetry is for those who want it.
+    assert found["missing"] == ["opentelemetry.exporter", "opentelemetry.sdk"]
 
 
 def test_an_image_has_exactly_the_app(project: Path) -> None:
