@@ -330,7 +330,7 @@ class TestForwarding:
     def test_the_invocation_is_a_span_in_the_callers_trace(self, open_host: HostApp) -> None:
         seen = open_host.http.get("/api/seen", headers={"traceparent": f"00-{TRACE}-{SPAN}-01"}).json()
         assert re.fullmatch(rf"00-{TRACE}-(?!{SPAN})[0-9a-f]{{16}}-01", seen["trace"])
-        assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-00", open_host.http.get("/api/seen").json()["trace"])
+        assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", open_host.http.get("/api/seen").json()["trace"])
 
     def test_a_function_that_raises_is_a_plain_500_and_the_connection_closes(self, open_host: HostApp) -> None:
         response = open_host.http.get("/api/fail")
