@@ -13,18 +13,19 @@ from pathlib import Path
 import httpx2
 
 from bench.load import Case, run
-from bench.processes import PROJECT, Target, function_app, program, wait_until_it_answers
+from bench.processes import PROJECT, Target, function_app, program, settings, wait_until_it_answers
 
 ROUNDS = 5
 TARGETS = Path(__file__).parent / "targets"
 RESULTS = Path(__file__).parent / "results.json"
 
-ONE, SOME, MANY = Case("1 at once", 150, 1), Case("16 at once", 480, 16), Case("64 at once", 640, 64)
+ONE, SOME, MANY = Case("1 at once", 300, 1), Case("16 at once", 480, 16), Case("64 at once", 640, 64)
 STREAM = Case("stream of 50, 16 at once", 96, 16, "chunks=50")
 PACED = Case("stream of 50, paced 20 ms, 32 at once", 64, 32, "chunks=50 pace=0.02")
 LARGE = Case("1 MB prompt, 1 at once", 30, 1, prompt=1_000_000)
 SLOW = Case("300 calls of 1 s at once", 300, 300, "latency=1")
 SOAK = Case("10,000 calls", 10_000, 16)
+SHORT, LONG = Case("streams of 100", 100, 1, "chunks=100"), Case("a stream of 10,000", 1, 1, "chunks=10000")
 ROUND = (ONE, SOME, MANY, STREAM, PACED, LARGE)
 # Slow targets get this share of the calls of a case.
 SHARES = {"client per request": 0.12, "shared client": 0.4}
@@ -33,6 +34,7 @@ IMPORT_RUNS = 7
 SLOW_RUNS = 3
 IMPORTS = {
     "function_app": "import function_app",
+    "function_app, and a first call": "from bench.first_call import call; call()",
     "its three packages": "import azure.functions, azurefunctions.extensions.http.fastapi, openai",
 }
 
@@ -70,6 +72,9 @@ class Bench:
         passthrough = program("pass-through", "bench.targets.passthrough", "/api/chat", self.origin)
         self.targets.insert(1, self.stack.enter_context(passthrough))
         wait_until_it_answers(self.targets[1].url)
+        at = next(at for at, target in enumerate(self.targets) if target.name == "this app")
+        app = self.targets[at]
+        self.targets.insert(at + 1, Target(f"{app.name}, /v1", app.url.replace("chat", "v1/chat/completions"), app.process))
         self.once["cold start, s"] = {name: statistics.median(values) for name, values in colds.items()}
 
     def round(self) -> None:
@@ -90,6 +95,10 @@ class Bench:
                 result["in_flight"] = httpx2.get(f"{self.origin}/most").json()["most"]
                 target.results.setdefault(SLOW.name, []).append(result)
         for target in self.targets:
+            if target.name in ("bare runtime", "this app", "this app, /v1"):
+                for case in (SHORT, LONG) * SLOW_RUNS:
+                    target.results.setdefault(case.name, []).append(asyncio.run(run(case, target)))
+        for target in self.targets:
             if target.name in ("pass-through", "bare runtime", "this app"):
                 before = target.rss_mib()
                 target.results[SOAK.name] = [asyncio.run(run(SOAK, target))]
@@ -102,17 +111,17 @@ class Bench:
             found: dict[str, list[float]] = {}
             for _ in range(IMPORT_RUNS if compiled else 2):
                 for name, statement in IMPORTS.items():
-                    found.setdefault(name, []).append(import_seconds(statement, compiled))
+                    found.setdefault(name, []).append(import_seconds(statement, compiled, self.origin))
             for name, values in found.items():
                 label = f"import of {name}, {'with' if compiled else 'without'} bytecode, s"
                 self.once[label] = {"this app": min(values)}
 
 
-def import_seconds(statement: str, compiled: bool) -> float:
+def import_seconds(statement: str, compiled: bool, origin: str) -> float:
     """CPU seconds that `statement` takes in a fresh interpreter, with the bytecode of everything at hand or of nothing."""
     code = f"import time; before = time.process_time(); {statement}; print(time.process_time() - before)"
     with tempfile.TemporaryDirectory() as empty:
-        environ = {} if compiled else {"PYTHONPYCACHEPREFIX": empty, "PYTHONDONTWRITEBYTECODE": "1"}
+        environ = settings(origin) | ({} if compiled else {"PYTHONPYCACHEPREFIX": empty, "PYTHONDONTWRITEBYTECODE": "1"})
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True)
     return float(done.stdout)
@@ -167,22 +176,29 @@ def ratio(target: Target, base: Target, case: Case, what: str) -> float:
 def ratios(bench: Bench) -> list[str]:
     """What can be compared between runs, and between machines."""
     by_name = {target.name: target for target in bench.targets}
-    app, bare = by_name["this app"], by_name["bare runtime"]
+    app, v1, bare = by_name["this app"], by_name["this app, /v1"], by_name["bare runtime"]
     lines = [
         f"- calls/s at 16, this app to {name}: {ratio(app, by_name[name], SOME, 'per_second'):.2f}"
         for name in ("bare runtime", "shared client", "client per request", "pass-through")
     ]
     for case in (ONE, SOME, MANY, STREAM, PACED):
-        above = median(app, case, "cpu_ms") - median(bare, case, "cpu_ms")
-        lines.append(
-            f"- CPU, {case.name}, this app to bare runtime: {ratio(app, bare, case, 'cpu_ms'):.2f} ({above:.2f} ms above it)"
-        )
-    lines.append(f"- CPU, 1 MB prompt to 1 KB prompt: {ratio_of_cases(app, LARGE, ONE):.2f}")
+        for target in (app, v1):
+            above = median(target, case, "cpu_ms") - median(bare, case, "cpu_ms")
+            share = ratio(target, bare, case, "cpu_ms")
+            lines.append(f"- CPU, {case.name}, {target.name} to bare runtime: {share:.2f} ({above:.2f} ms above it)")
+    for target in (app, v1, bare):
+        short, long = median(target, SHORT, "cpu_ms") * 10, median(target, LONG, "cpu_ms") / 10
+        lines.append(f"- CPU per chunk, {target.name}: {long:.0f} µs in {LONG.name}, {short:.0f} in {SHORT.name}")
+    more = median(app, LARGE, "cpu_ms") - median(app, ONE, "cpu_ms")
+    lines.append(f"- CPU, 1 MB prompt to 1 KB prompt: {ratio_of_cases(app, LARGE, ONE):.2f} ({more:.1f} ms more)")
     lines.append(f"- first chunk of a paced stream, this app to bare runtime: {ratio(app, bare, PACED, 'first_ms'):.2f}")
+    sample = ratio(by_name["client per request"], bare, SLOW, "seconds")
+    lines.append(f"- {SLOW.name}, client per request to bare runtime: {sample:.2f}")
     in_flight = f"{median(app, SLOW, 'in_flight'):.0f} in flight upstream"
     lines.append(f"- {SLOW.name}, this app to bare runtime: {ratio(app, bare, SLOW, 'seconds'):.2f} ({in_flight})")
     imports = [bench.once[f"import of {name}, with bytecode, s"]["this app"] for name in IMPORTS]
-    lines.append(f"- import of function_app to its three packages: {imports[0] / imports[1]:.2f}")
+    lines.append(f"- import of function_app to its three packages: {imports[0] / imports[2]:.2f}")
+    lines.append(f"- the same with a first call: {imports[1] / imports[2]:.2f}")
     return lines
 
 

@@ -77,6 +77,16 @@ def wait_until_it_answers(url: str, in_query: bool = False) -> None:
     raise TimeoutError(url)
 
 
+def settings(upstream: str) -> dict[str, str]:
+    """What leads an app to `upstream`."""
+    return {
+        "AZURE_OPENAI_ENDPOINT": upstream,
+        "AZURE_OPENAI_KEY": "key-of-the-bench",
+        "AZURE_OPENAI_API_VERSION": "2024-10-21",
+        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "bench",
+    }
+
+
 @contextmanager
 def function_app(name: str, source: Path | None, upstream: str, folder: Path, **environ: str) -> Iterator[Target]:
     """This project's app, or with `source` another one, on the local host."""
@@ -87,17 +97,14 @@ def function_app(name: str, source: Path | None, upstream: str, folder: Path, **
     shutil.copy(PROJECT / "host.json", folder)
     shutil.copy(source or PROJECT / "function_app.py", folder / "function_app.py")
     port = free_port()
-    settings = {
-        "AZURE_OPENAI_ENDPOINT": upstream,
-        "AZURE_OPENAI_KEY": "key-of-the-bench",
-        "AZURE_OPENAI_API_VERSION": "2024-10-21",
-        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "bench",
+    environ = {
+        **settings(upstream),
         # What Azure has, and `func start` has not.
         "PYTHON_ENABLE_DEBUG_LOGGING": "0",
         "AzureFunctionsJobHost__logging__logLevel__default": "Warning",
         **environ,
     }
-    with running(["-m", "local", "--no-simulator", "--port", str(port)], folder, settings) as process:
+    with running(["-m", "local", "--no-simulator", "--port", str(port)], folder, environ) as process:
         yield Target(name, f"http://127.0.0.1:{port}/api/chat", process, in_query=bool(source and source.stem == "sample"))
 
 

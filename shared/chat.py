@@ -1,8 +1,7 @@
 """The simple chat endpoint: a prompt in, a reply out, at once or piece by piece."""
 
 import functools
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request, Response
@@ -42,6 +41,11 @@ class Completion(msgspec.Struct, frozen=True):
     choices: list[Choice] = []
     usage: msgspec.Raw = NULL
     error: msgspec.Raw = NULL
+
+
+# Made once: they serve every piece of every stream.
+DECODER = msgspec.json.Decoder(Completion)
+ENCODER = msgspec.json.Encoder()
 
 
 def parse(body: bytes, request: Request, settings: Settings) -> InferenceCall:
@@ -87,13 +91,13 @@ async def respond(failover: Failover, call: InferenceCall) -> Response:
     if not call.stream:
         edit = functools.partial(reply, headers=answer.headers)
         return Response(await answer.read(edit), headers=answer.headers, media_type="application/json")
-    return relay.EventStreamResponse(answer, events, failover.settings.stream_idle, sse.CONTENT_TYPE)
+    return relay.EventStreamResponse(answer, Deltas(answer.record), failover.settings.stream_idle, sse.CONTENT_TYPE)
 
 
 def reply(body: bytes, headers: Mapping[str, str]) -> bytes:
     """The chat endpoint's JSON for a completion. Raises `UpstreamFailure` when it is none."""
     try:
-        completion = msgspec.json.decode(body, type=Completion)
+        completion = DECODER.decode(body)
         choice = completion.choices[0]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
         raise UpstreamFailure(502, headers) from None
@@ -108,37 +112,46 @@ def reply(body: bytes, headers: Mapping[str, str]) -> bytes:
     )
 
 
-async def events(chunks: AsyncGenerator[bytes], record: CallRecord) -> AsyncGenerator[bytes]:
-    """The chat endpoint's events for a streamed completion. Raises `StreamBroken` when it ends before its time."""
-    parser = sse.EventParser()
-    finish_reason: str | None = None
-    usage = NULL
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            if chunk == relay.SILENCE:
-                yield sse.COMMENT
-            for data in parser.feed(chunk):
-                if data == sse.DONE:
-                    record.completed()
-                    yield sse.event(msgspec.json.encode({"finish_reason": finish_reason, "usage": usage}))
-                    yield sse.event(sse.DONE)
-                    await relay.drain(chunks)
-                    return
-                record.read_event(data)
-                completion = chunk_of_completion(data)
-                usage = completion.usage if completion.usage != NULL else usage
-                for choice in completion.choices:
-                    finish_reason = choice.finish_reason or finish_reason
-                    if text := choice.delta.text():
-                        yield sse.event(msgspec.json.encode({"delta": text}))
-    raise StreamBroken
+class Deltas(relay.Events):
+    """The chat endpoint's events for a streamed completion."""
+
+    def __init__(self, record: CallRecord) -> None:
+        super().__init__(record)
+        self.parser = sse.EventParser()
+        self.finish_reason: str | None = None
+        self.usage = NULL
+
+    def feed(self, chunk: bytes) -> bytes:
+        output = []
+        for data in self.parser.feed(chunk):
+            if data == sse.DONE:
+                last = msgspec.json.encode({"finish_reason": self.finish_reason, "usage": self.usage})
+                output += [sse.event(last), sse.event(sse.DONE)]
+                self.is_done = self.is_over = True
+                self.record.completed()
+                break
+            self.record.read_event(data)
+            completion = chunk_of_completion(data)
+            if completion is None:
+                self.is_broken = True
+                break
+            self.usage = completion.usage if completion.usage != NULL else self.usage
+            for choice in completion.choices:
+                self.finish_reason = choice.finish_reason or self.finish_reason
+                if text := choice.delta.text():
+                    output.append(sse.event(ENCODER.encode({"delta": text})))
+        return b"".join(output)
+
+    def end(self) -> bytes:
+        if not self.is_done:
+            raise StreamBroken
+        return b""
 
 
-def chunk_of_completion(data: bytes) -> Completion:
+def chunk_of_completion(data: bytes) -> Completion | None:
+    """None for what is no chunk, but an error or nonsense."""
     try:
-        completion = msgspec.json.decode(data, type=Completion)
+        completion = DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise StreamBroken from None
-    if completion.error != NULL:
-        raise StreamBroken
-    return completion
+        return None
+    return completion if completion.error == NULL else None

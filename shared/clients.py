@@ -7,9 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, cast
-from urllib.request import getproxies
 
 import aiohttp
 import httpx2
@@ -19,15 +17,12 @@ from openai import (
     AsyncAzureOpenAI,
     AsyncOpenAI,
     AsyncStream,
-    DefaultAioHttpClient,
     Omit,
     RequestOptions,
 )
 
-# What DefaultAioHttpClient is made of; the SDK has no public name for it.
-from openai._vendor.httpx_aiohttp import AiohttpTransport
-
 from shared.errors import error_of
+from shared.http_client import HttpClient
 from shared.settings import Endpoint, Settings
 
 if TYPE_CHECKING:
@@ -43,9 +38,6 @@ RESPONSES = "responses"
 BY_DEPLOYMENT = {CHAT_COMPLETIONS, EMBEDDINGS}
 
 USER_AGENT = "azure-functions-openai"
-CONNECT_TIMEOUT = 10.0
-# Seconds. Shorter than what Azure's front ends keep an idle connection for, so that ours end first.
-KEEPALIVE_EXPIRY = 30.0
 # All that says that no answer, or not the whole of it, has come: neither the SDK nor its transport wraps all of these.
 TRANSPORT_ERRORS = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
 NEVER = (-math.inf, -math.inf)
@@ -81,6 +73,11 @@ class OwnHeaders:
         """Without what OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS would add."""
         return {"user-agent": USER_AGENT, "accept-encoding": "identity"}
 
+    @property
+    def default_query(self) -> dict[str, object]:
+        """Without the API version: it is part of the addresses, so that none has to be put together for a call."""
+        return {}
+
 
 class DatedClient(OwnHeaders, AsyncAzureOpenAI):
     """Speaks the API of a dated version: `/openai/deployments/NAME/...?api-version=DATE`."""
@@ -96,11 +93,13 @@ class EndpointClient:
     Its `position` counts from 1, as operators do. Moments are those of the monotonic clock.
     """
 
-    def __init__(self, position: int, client: AsyncOpenAI, tokens: "TokenProvider | None") -> None:
+    def __init__(self, position: int, client: AsyncOpenAI, api_version: str, tokens: "TokenProvider | None") -> None:
         self.position = position
         self.client = client
         self.address = client.base_url.host
         self.port = client.base_url.port or 443
+        self.base_url = str(client.base_url)
+        self.query = f"?api-version={api_version}" if isinstance(client, DatedClient) else ""
         self.tokens = tokens
         self.served_at: dict[str, float] = {}
         # When trouble was noted, and until when to rest; by deployment, None standing for all of them.
@@ -122,7 +121,9 @@ class EndpointClient:
 
     async def send(self, call: InferenceCall) -> httpx2.Response:
         in_path = call.operation in BY_DEPLOYMENT and isinstance(self.client, DatedClient)
-        path = f"deployments/{call.deployment}/{call.operation}" if in_path else call.operation
+        deployment = f"deployments/{call.deployment}/" if in_path else ""
+        # The whole address: the SDK would put it together out of parts, and parse each.
+        path = f"{self.base_url}{deployment}{call.operation}{self.query}"
         options: RequestOptions = {"headers": {**call.headers, **SDK_HEADERS}, "params": call.query}
         if call.method == "DELETE":
             return await self.client.delete(path, cast_to=httpx2.Response, options=options)
@@ -165,9 +166,10 @@ class Clients:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.tokens = token_provider(settings)
-        self.http = http_client(settings)
+        # More connections than calls that may be in flight: a full pool looks like an endpoint that is down.
+        self.http = HttpClient(settings.max_concurrent_calls + 100)
         self.endpoints = tuple(
-            EndpointClient(position, self.client(endpoint), self.tokens)
+            EndpointClient(position, self.client(endpoint), settings.api_version, self.tokens)
             for position, endpoint in enumerate(settings.endpoints, start=1)
         )
         logger.info(
@@ -204,30 +206,6 @@ def token_provider(settings: Settings) -> "TokenProvider | None":
     from shared.token_provider import TokenProvider, default_credential
 
     return TokenProvider(default_credential(settings.identity_client_id), settings.token_scope)
-
-
-def http_client(settings: Settings) -> httpx2.AsyncClient:
-    """The connection pool. aiohttp serves it, because httpx2's own pool costs more with every open connection."""
-    # A deadline or an idle limit of ours ends every wait before these do; connecting has no other.
-    longest_wait = 2 * max(settings.request_timeout, settings.stream_idle)
-    transport = AiohttpTransport()
-    # The transport's own session would keep Azure's cookies, and send them along with the calls of other callers.
-    # The pool is larger than the number of calls that may be in flight: a full one looks like an endpoint that is down.
-    transport.client = lambda: aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=settings.max_concurrent_calls + 100, keepalive_timeout=KEEPALIVE_EXPIRY, ssl=transport.ssl_context
-        ),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        # Only behind a proxy: aiohttp looks through the environment and .netrc at every call.
-        trust_env=bool(getproxies()),
-    )
-    return DefaultAioHttpClient(
-        transport=transport,
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        timeout=httpx2.Timeout(longest_wait, connect=CONNECT_TIMEOUT),
-        # A redirect would carry the credentials elsewhere.
-        follow_redirects=False,
-    )
 
 
 def auth_advice(settings: Settings) -> str:

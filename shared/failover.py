@@ -4,14 +4,16 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import cast
 
 import httpx2
 from openai import APIStatusError
 
 from shared.clients import TRANSPORT_ERRORS, Clients, EndpointClient, InferenceCall, shared_clients
 from shared.errors import DeadlineExceeded, GatewayError, TooManyCalls, UpstreamUnreachable
+from shared.http_client import Body
 from shared.refusals import COOL_DOWN, Refusal, content_type, judge, retry_after, returned_headers
 from shared.telemetry import CallRecord
 
@@ -62,16 +64,24 @@ class Answer:
     async def read_in_time(self) -> bytes:
         try:
             async with asyncio.timeout_at(self.deadline):
-                return await self.response.aread()
+                chunks = []
+                while chunk := await self.next_chunk():
+                    chunks.append(chunk)
+                return b"".join(chunks)
         except TimeoutError:
             raise DeadlineExceeded from None
         except TRANSPORT_ERRORS:
             raise UpstreamUnreachable from None
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes; raises `TRANSPORT_ERRORS` when it breaks off."""
-        # Compressed against our wish, it would be without the header that says so.
-        return self.response.aiter_bytes() if "content-encoding" in self.response.headers else self.response.aiter_raw()
+    @functools.cached_property
+    def next_chunk(self) -> Callable[[], Awaitable[bytes]]:
+        """Reads the body as it comes; empty at its end. Raises `TRANSPORT_ERRORS` when it breaks off."""
+        if self.response.is_stream_consumed or "content-encoding" in self.response.headers:
+            # Compressed against our wish, it would be without the header that says so.
+            decoded = self.response.aiter_bytes()
+            return lambda: anext(decoded, b"")
+        # Without httpx2's own layers on top.
+        return cast(Body, self.response.stream).read
 
     async def aclose(self) -> None:
         """Ends the call, closing its connection unless the answer was read to its end. May be repeated."""

@@ -1,8 +1,8 @@
 """From Azure's answer to the caller's response: streams, silence, breaks and callers who hang up."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
 from typing import Any
 
 import anyio
@@ -18,12 +18,6 @@ from shared.telemetry import CallRecord, is_usage_alone
 # Seconds. Azure's load balancer cuts a connection that is silent for about 230 s.
 KEEP_ALIVE_INTERVAL = 15.0
 DRAIN_LIMIT = 1.0
-SILENCE = b""
-# Chunks, of at most 64 KiB or so.
-READ_AHEAD = 16
-
-# Makes the caller's events of Azure's chunks.
-type Events = Callable[[AsyncGenerator[bytes], CallRecord], AsyncGenerator[bytes]]
 
 
 async def respond(failover: Failover, call: InferenceCall) -> Response:
@@ -32,7 +26,7 @@ async def respond(failover: Failover, call: InferenceCall) -> Response:
     if not answer.is_event_stream:
         headers = {**answer.headers, "content-type": answer.content_type}
         return Response(await answer.read(), answer.response.status_code, headers)
-    events = without_usage if call.adds_usage else whole_events
+    events = WithoutUsage(answer.record) if call.adds_usage else WholeEvents(answer.record)
     return EventStreamResponse(answer, events, failover.settings.stream_idle, answer.content_type)
 
 
@@ -41,92 +35,103 @@ async def unless_hung_up[T](request: Request, work: Coroutine[Any, Any, T]) -> T
 
     The request's body must have been read. The Functions worker by itself lets a function run on for nobody.
     """
-    working = asyncio.create_task(work)
-    gone = asyncio.create_task(disconnect(request))
+    working = asyncio.current_task()
+    assert working
+    watching = asyncio.create_task(cancel_at_disconnect(request.receive, working))
     try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        # Has no effect on what is done already: work that ended in time counts.
-        gone.cancel()
-        working.cancel()
-    try:
-        return await working
+        return await work
     except asyncio.CancelledError:
-        raise CallerGone from None
+        if watching.done() and not working.uncancel():
+            raise CallerGone from None
+        raise
     finally:
-        # The task holds its exception, whose traceback leads to this frame: a cycle, with the caller's body in it.
-        del working
+        watching.cancel()
 
 
-async def disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def cancel_at_disconnect(receive: Receive, working: asyncio.Task[Any]) -> None:
+    await disconnect(receive)
+    working.cancel()
+
+
+async def disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def chunks_or_silence(answer: Answer, interval: float, idle: float) -> AsyncGenerator[bytes]:
-    """The chunks of `answer` as they come, and `SILENCE` for every `interval` seconds without one.
+class Events(ABC):
+    """Makes the caller's events of the bytes of Azure's stream, and tells `record` what they tell."""
 
-    Raises `TimeoutError` after `idle` seconds without one, and what reading raises.
+    is_done = False
+    """Whether the stream has said that it is complete: what breaks then, breaks nothing."""
+    is_over = False
+    """Whether the caller has all there will be, although Azure's stream may not have ended."""
+    is_broken = False
+    """Whether something has come of which no events can be made."""
+
+    def __init__(self, record: CallRecord) -> None:
+        self.record = record
+
+    @abstractmethod
+    def feed(self, chunk: bytes) -> bytes:
+        """What `chunk`, split off anywhere, adds for the caller: whole events, or nothing."""
+
+    @abstractmethod
+    def end(self) -> bytes:
+        """What is left for the caller when Azure's stream has ended. Raises `StreamBroken` when that was too early."""
+
+
+class WholeEvents(Events):
+    """The bytes as they are, all of them and no others, but no event in parts.
+
+    So what the app adds, a comment or the news of a failure, never stands inside an event.
     """
-    now = asyncio.get_running_loop().time
-    chunks: asyncio.Queue[bytes] = asyncio.Queue(READ_AHEAD)
-    # Reads ahead: when a connection breaks, aiohttp drops what has come and has not been read.
-    reading = asyncio.create_task(read_into(chunks, answer))
-    reading.add_done_callback(lambda _: chunks.shutdown())
-    last = now()
-    try:
-        while True:
-            try:
-                if chunks.empty():
-                    async with asyncio.timeout(min(interval, last + idle - now())):
-                        chunk = await chunks.get()
-                else:
-                    chunk = chunks.get_nowait()
-            except asyncio.QueueShutDown:
-                await reading
-                return
-            except TimeoutError:
-                if now() >= last + idle:
-                    raise
-                chunk = SILENCE
-            yield chunk
-            if chunk != SILENCE:
-                # Not before: a caller who takes long is no silence of Azure's.
-                last = now()
-    finally:
-        reading.cancel()
-        # Its failure, if it had one that nobody waits for any more, is seen with that.
-        await asyncio.gather(reading, return_exceptions=True)
+
+    def __init__(self, record: CallRecord) -> None:
+        super().__init__(record)
+        self.rest = bytearray()
+
+    def feed(self, chunk: bytes) -> bytes:
+        known = len(self.rest)
+        self.rest += chunk
+        end = sse.last_end(self.rest, known)
+        if not end:
+            return b""
+        events = bytes(self.rest[:end])
+        del self.rest[:end]
+        self.record.read_events(events)
+        if events.rstrip().endswith(sse.DONE):
+            self.is_done = True
+            self.record.completed()
+        return events
+
+    def end(self) -> bytes:
+        return bytes(self.rest)
 
 
-async def read_into(chunks: asyncio.Queue[bytes], answer: Answer) -> None:
-    async for chunk in answer.chunks():
-        answer.record.chunk_came()
-        await chunks.put(chunk)
+class WithoutUsage(WholeEvents):
+    """The same without the event that brings nothing but the usage."""
 
-
-async def drain(chunks: AsyncIterator[bytes]) -> None:
-    """Reads what is left of an answer that has told all, for a moment: its connection can then serve another call."""
-    try:
-        async with asyncio.timeout(DRAIN_LIMIT):
-            async for _ in chunks:
-                pass
-    except (*TRANSPORT_ERRORS, TimeoutError):
-        pass
+    def feed(self, chunk: bytes) -> bytes:
+        events = sse.split(super().feed(chunk))
+        return b"".join(event for event in events if not any(map(is_usage_alone, sse.data_of(event))))
 
 
 class EventStreamResponse(StreamingResponse):
-    """Streams what `events` makes of the chunks of `answer`, and closes the answer however the stream ends.
+    """Streams what `events` makes of `answer`, and closes the answer however the stream ends.
 
-    A silence of more than `idle` seconds is a failure. A failure becomes one last event in OpenAI's error shape,
-    without `[DONE]`. A caller who takes nothing for that long is held to be gone.
+    A comment goes out for every `KEEP_ALIVE_INTERVAL` of silence; one of more than `idle` seconds is a failure. A failure
+    becomes one last event in OpenAI's error shape, without `[DONE]`. A caller who takes nothing for `idle` seconds is
+    held to be gone.
     """
 
     def __init__(self, answer: Answer, events: Events, idle: float, content_type: str) -> None:
         self.answer = answer
+        self.record = answer.record
+        self.events = events
         self.idle = idle
-        chunks = chunks_or_silence(answer, KEEP_ALIVE_INTERVAL, idle)
-        self.guarded_events = failure_as_event(events(chunks, answer.record), answer.record)
+        self.clock = asyncio.get_running_loop().time
+        self.last_chunk = self.last_sent = self.clock()
+        self.is_sending = False
         # The last header keeps proxies such as nginx from collecting the events.
         headers = {
             **answer.headers,
@@ -134,74 +139,115 @@ class EventStreamResponse(StreamingResponse):
             "cache-control": "no-cache",
             "x-accel-buffering": "no",
         }
-        super().__init__(self.guarded_events, answer.response.status_code, headers)
+        super().__init__(iter(()), answer.response.status_code, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(self.idle):
-                await send(message)
-
+        relaying, leaving = asyncio.create_task(self.relay(send)), asyncio.create_task(disconnect(receive))
         try:
-            await super().__call__(scope, receive, send_in_time)
-        except TimeoutError as exc:
+            while not (relaying.done() or leaving.done()):
+                # Time is looked at here, and not at every chunk.
+                await asyncio.wait({relaying, leaving}, timeout=self.due(), return_when=asyncio.FIRST_COMPLETED)
+                if not (relaying.done() or leaving.done()):
+                    await self.act_on_time(send)
+            if relaying.done():
+                relaying.result()
+        except Stalled as exc:
             # Returning before the end has the server cut the connection.
-            self.answer.record.broke_off(CallerGone.code, exc)
+            self.record.broke_off(CallerGone.code, exc)
+        except Exception as exc:
+            await end(relaying)
+            await self.tell_failure(exc, send)
         finally:
             # Shielded, because a caller who hangs up cancels all that is awaited here.
             with anyio.CancelScope(shield=True):
-                try:
-                    await self.guarded_events.aclose()
-                finally:
-                    await self.answer.aclose()
+                await end(relaying, leaving)
+                await self.answer.aclose()
 
-
-async def whole_events(chunks: AsyncGenerator[bytes], record: CallRecord) -> AsyncGenerator[bytes]:
-    """The bytes of `chunks`, all of them and no others, but no event in parts; and a comment for each silence.
-
-    So what follows, a comment or the news of a failure, never stands inside an event. A failure after `[DONE]` is none.
-    """
-    rest = bytearray()
-    is_done = False
-    async with aclosing(chunks):
+    async def relay(self, send: Send) -> None:
+        """Sends the status, and what is to be made of all that comes from Azure."""
+        await self.send(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        events = self.events
         try:
-            async for chunk in chunks:
-                if chunk == SILENCE:
-                    yield sse.COMMENT
-                    continue
-                known = len(rest)
-                rest += chunk
-                if end := sse.last_end(rest, known):
-                    events = bytes(rest[:end])
-                    record.read_events(events)
-                    if is_done := events.rstrip().endswith(sse.DONE):
-                        record.completed()
-                    yield events
-                    del rest[:end]
-        except (*TRANSPORT_ERRORS, TimeoutError):
-            if not is_done:
+            while chunk := await self.answer.next_chunk():
+                self.last_chunk = self.clock()
+                self.record.chunk_came()
+                if output := events.feed(chunk):
+                    self.is_sending, self.last_sent = True, self.last_chunk
+                    await send(body(output))
+                    self.is_sending = False
+                if events.is_over:
+                    await self.drain()
+                    break
+                if events.is_broken:
+                    raise StreamBroken
+        except TRANSPORT_ERRORS:
+            if not events.is_done:
                 raise
-    if rest:
-        yield bytes(rest)
+        output = events.end()
+        self.record.completed()
+        await self.send(send, body(output, more=False))
 
+    async def send(self, send: Send, message: Message) -> None:
+        self.is_sending = True
+        self.last_sent = self.clock()
+        await send(message)
+        self.is_sending = False
 
-async def without_usage(chunks: AsyncGenerator[bytes], record: CallRecord) -> AsyncGenerator[bytes]:
-    """The same without the event that brings nothing but the usage."""
-    async with aclosing(whole_events(chunks, record)) as blocks:
-        async for block in blocks:
-            events = [event for event in sse.split(block) if not any(map(is_usage_alone, sse.data_of(event)))]
-            if events:
-                yield b"".join(events)
+    def due(self) -> float:
+        """Seconds until the next moment at which time may ask for something."""
+        now = self.clock()
+        if self.is_sending:
+            # A silence may begin as soon as that is over.
+            return min(max(self.last_sent + self.idle - now, 0), KEEP_ALIVE_INTERVAL)
+        return max(min(self.last_chunk + self.idle, self.last_sent + KEEP_ALIVE_INTERVAL) - now, 0)
 
+    async def act_on_time(self, send: Send) -> None:
+        """Sends a comment when one is due. Raises `TimeoutError` when Azure, and `Stalled` when the caller is too slow."""
+        now = self.clock()
+        if self.is_sending:
+            # A caller who takes long is no silence of Azure's.
+            self.last_chunk = now
+            if now >= self.last_sent + self.idle:
+                raise Stalled
+        elif now >= self.last_chunk + self.idle:
+            raise TimeoutError
+        elif now >= self.last_sent + KEEP_ALIVE_INTERVAL:
+            await self.send_in_time(send, body(sse.COMMENT))
 
-async def failure_as_event(events: AsyncGenerator[bytes], record: CallRecord) -> AsyncGenerator[bytes]:
-    """`events`, and in place of a failure one more event that tells of it; `record` gets to know how they ended."""
-    async with aclosing(events):
+    async def send_in_time(self, send: Send, message: Message) -> None:
         try:
-            async for event in events:
-                yield event
-            record.completed()
-        except Exception as exc:
-            broken = isinstance(exc, (*TRANSPORT_ERRORS, TimeoutError, StreamBroken))
-            error = StreamBroken() if broken else as_gateway_error(exc)
-            record.broke_off(str(error.code), exc)
-            yield sse.event(error.body())
+            async with asyncio.timeout(self.idle):
+                await self.send(send, message)
+        except TimeoutError:
+            raise Stalled from None
+
+    async def tell_failure(self, exc: Exception, send: Send) -> None:
+        """Ends the stream with an event that tells of `exc`."""
+        broken = isinstance(exc, (*TRANSPORT_ERRORS, TimeoutError, StreamBroken))
+        error = StreamBroken() if broken else as_gateway_error(exc)
+        self.record.broke_off(str(error.code), exc)
+        await self.send_in_time(send, body(sse.event(error.body()), more=False))
+
+    async def drain(self) -> None:
+        """Reads what is left of an answer that has told all, for a moment: its connection can then serve another call."""
+        try:
+            async with asyncio.timeout(DRAIN_LIMIT):
+                while await self.answer.next_chunk():
+                    pass
+        except (*TRANSPORT_ERRORS, TimeoutError):
+            pass
+
+
+class Stalled(Exception):
+    """The caller takes nothing any more."""
+
+
+def body(content: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": content, "more_body": more}
+
+
+async def end(*tasks: asyncio.Task[None]) -> None:
+    """Cancels those that still run. Their failures, if nobody has seen them yet, are seen with that."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,6 +9,7 @@ CONTENT_TYPE = "text/event-stream; charset=utf-8"
 COMMENT = b": keep-alive\n\n"
 DONE = b"[DONE]"
 WHOLE_EVENT = re.compile(rb".*?(?:\n\n|\n\r\n|\r\r)|.+", re.DOTALL)
+ONE_EVENT = re.compile(rb"data: [^\r\n]*\n\n")
 # Two line ends in a row end an event. A carriage return alone may be half of one, unless another follows.
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 
@@ -39,6 +40,9 @@ class EventParser:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of the events that `chunk` completes. Comments and fields other than data are passed over."""
+        if not (self.rest or self.data) and ONE_EVENT.fullmatch(chunk):
+            # As most chunks are.
+            return [chunk[6:-2]]
         self.rest += chunk
         if b"\n" not in chunk and b"\r" not in chunk:
             return []

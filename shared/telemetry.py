@@ -52,6 +52,8 @@ STORED_RESPONSE = "stored_response"
 FINISHED = ("completed", "failed", "incomplete", "cancelled")
 # What Azure's support asks for, as the line has it.
 REQUEST_IDS = {"apim-request-id": "apim_request_id", "x-request-id": "request_id"}
+# How many of a stream's events are looked at for the model's name: Azure's first has none.
+BEGINNINGS = 8
 # Where an event of a stream tells more than a piece: in JSON, the quotes of what a model says are escaped.
 TELLING = re.compile(rb'"(?:usage|error)"\s*:\s*\{|"finish_reason"\s*:\s*"')
 
@@ -113,6 +115,7 @@ class CallRecord:
         self.attempts = 0
         self.first_chunk: float | None = None
         self.told = Told()
+        self.beginnings = 0
         self.request_ids: dict[str, str] = {}
         name = OPERATION_NAMES.get(operation, STORED_RESPONSE)
         self.attributes: dict[str, str | int] = {
@@ -167,7 +170,10 @@ class CallRecord:
             self.read(data)
 
     def wants(self, events: bytes) -> bool:
-        return not self.told.model or TELLING.search(events) is not None
+        if not self.told.model and self.beginnings < BEGINNINGS:
+            self.beginnings += 1
+            return True
+        return TELLING.search(events) is not None
 
     def read(self, body: bytes) -> None:
         """Reads what an answer, or the data of one event, tells; anything else is passed over."""
@@ -245,24 +251,23 @@ class CallRecord:
         self.span.end()
 
     def write_line(self, took: float, tokens: Mapping[str, int]) -> None:
-        span = self.span.get_span_context()
-        fields: dict[str, Any] = {
-            "caller": self.attributes["gateway.caller"],
-            "operation": self.operation,
-            "deployment": self.attributes.get("gen_ai.request.model"),
-            "stream": str(self.stream).lower(),
-            "status": self.status,
-            "error": self.error,
-            "cause": self.cause,
-            "duration_ms": round(took * 1000),
-            "first_chunk_ms": None if self.first_chunk is None else round(self.first_chunk * 1000),
-            **{f"{kind}_tokens": count for kind, count in tokens.items()},
-            "attempts": self.attempts,
-            "endpoint": self.attributes.get("gateway.endpoint"),
-            **self.request_ids,
-            "trace_id": trace.format_trace_id(span.trace_id) if span.is_valid else None,
-        }
-        line = "Call " + " ".join(f"{name}={value}" for name, value in fields.items() if value not in (None, ""))
+        attributes, span = self.attributes, self.span.get_span_context()
+        known: list[tuple[str, object]] = [
+            ("deployment", attributes.get("gen_ai.request.model")),
+            ("stream", str(self.stream).lower()),
+            ("status", self.status),
+            ("error", self.error),
+            ("cause", self.cause),
+            ("duration_ms", round(took * 1000)),
+            ("first_chunk_ms", None if self.first_chunk is None else round(self.first_chunk * 1000)),
+            *((f"{kind}_tokens", count) for kind, count in tokens.items()),
+            ("attempts", self.attempts),
+            ("endpoint", attributes.get("gateway.endpoint")),
+            *self.request_ids.items(),
+            ("trace_id", trace.format_trace_id(span.trace_id) if span.is_valid else None),
+        ]
+        parts = [f"{name}={value}" for name, value in known if value is not None and value != ""]
+        line = f"Call caller={attributes['gateway.caller']} operation={self.operation} {' '.join(parts)}"
         if self.stream:
             # Printed, because the host drops log records of a stream: to it, the invocation has ended.
             print(line, flush=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from shared.clients import KEEPALIVE_EXPIRY
+from shared.http_client import KEEPALIVE_EXPIRY
 from tests.running import Json, StandIn
 from tests.upstreams import CALLER_KEY, Gateway, gateway_app
 

@@ -1,25 +1,27 @@
 """Streams in silence, and failures in mid-stream, with a real answer of the stand-in."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
 from local.azure_openai import AzureOpenAI
 from local.serving import Servers
-from shared import sse
-from shared.chat import events
+from shared import relay, sse
+from shared.chat import Deltas
 from shared.clients import Clients, InferenceCall
+from shared.errors import CallerGone
 from shared.failover import Answer, Failover
-from shared.relay import SILENCE, chunks_or_silence, failure_as_event
+from shared.relay import EventStreamResponse, unless_hung_up
 from shared.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
 KEY = "a-key-of-the-stand-in"
 CALL = InferenceCall("chat/completions", "chat", b'{"messages":[{"role":"user","content":"Hi"}],"stream":true}', True, {})
-INTERVAL = 0.05
 
 
 @pytest.fixture
@@ -47,41 +49,85 @@ async def answer(model: tuple[AzureOpenAI, Failover]) -> AsyncIterator[Answer]:
     await answer.aclose()
 
 
-async def test_silence_is_told_until_a_piece_comes(model: tuple[AzureOpenAI, Failover], answer: Answer) -> None:
-    chunks = chunks_or_silence(answer, INTERVAL, idle=60)
-    seen = b""
-    while (chunk := await anext(chunks)) != SILENCE:
-        seen += chunk
-    assert await anext(chunks) == SILENCE
-    assert b"one and" not in seen
+class Caller:
+    """Stands where the server has the caller's connection: takes what is sent, hangs up when it is told to."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.is_over = False
+        self.changed = asyncio.Condition()
+        self.left = asyncio.Event()
+        self.takes = asyncio.Event()
+        self.takes.set()
+
+    async def send(self, message: Message) -> None:
+        await self.takes.wait()
+        async with self.changed:
+            self.taken.append(message.get("body", b""))
+            self.is_over = message["type"] == "http.response.body" and not message["more_body"]
+            self.changed.notify_all()
+
+    async def receive(self) -> Message:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def taking(self, response: EventStreamResponse) -> None:
+        await response({"type": "http"}, self.receive, self.send)
+
+    async def until(self, text: bytes) -> None:
+        async with self.changed:
+            await asyncio.wait_for(self.changed.wait_for(lambda: text in b"".join(self.taken)), 60)
+
+
+@pytest.fixture
+def caller(monkeypatch: pytest.MonkeyPatch) -> Caller:
+    monkeypatch.setattr(relay, "KEEP_ALIVE_INTERVAL", 0.05)
+    return Caller()
+
+
+def streamed(answer: Answer, idle: float = 60) -> EventStreamResponse:
+    return EventStreamResponse(answer, Deltas(answer.record), idle, sse.CONTENT_TYPE)
+
+
+async def test_a_comment_comes_for_each_silence_and_pieces_between_them(
+    model: tuple[AzureOpenAI, Failover], answer: Answer, caller: Caller
+) -> None:
+    taking = asyncio.create_task(caller.taking(streamed(answer)))
+    await caller.until(sse.COMMENT * 2)
     model[0].journal.permits.release()
-    while (chunk := await anext(chunks)) == SILENCE:
-        pass
-    assert b"one and" in chunk
-    await chunks.aclose()
+    await caller.until(b'"one and"')
+    await caller.until(b'"one and"}\n\n' + sse.COMMENT)
+    model[0].journal.permits.release()
+    await taking
+    assert caller.is_over
+    text = b"".join(caller.taken)
+    assert text.endswith(b"data: [DONE]\n\n")
+    assert sse.EventParser().feed(text)[0] == b'{"delta":"one and"}'
 
 
-async def test_silence_becomes_a_comment_between_the_events(answer: Answer) -> None:
-    stream = events(chunks_or_silence(answer, INTERVAL, idle=60), answer.record)
-    assert await anext(stream) == sse.COMMENT
-    assert sse.EventParser().feed(sse.COMMENT) == []
-    await stream.aclose()
+async def test_too_long_a_silence_is_a_failure(answer: Answer, caller: Caller) -> None:
+    await caller.taking(streamed(answer, idle=0.2))
+    assert b"stream_broken" in caller.taken[-1]
+    assert caller.is_over
+    assert answer.record.cause == "TimeoutError"
 
 
-async def test_too_long_a_silence_is_a_failure(answer: Answer) -> None:
-    with pytest.raises(TimeoutError):
-        async for _ in chunks_or_silence(answer, INTERVAL, idle=3 * INTERVAL):
-            pass
-
-
-async def test_leaving_a_stream_in_a_silence_leaves_no_task_behind(answer: Answer) -> None:
+async def test_leaving_a_stream_in_a_silence_leaves_no_task_behind(answer: Answer, caller: Caller) -> None:
     before = asyncio.all_tasks()
-    stream = failure_as_event(events(chunks_or_silence(answer, INTERVAL, idle=60), answer.record), answer.record)
-    assert await anext(stream) == sse.COMMENT
-    await stream.aclose()
-    await answer.aclose()
-    await asyncio.sleep(0)
+    taking = asyncio.create_task(caller.taking(streamed(answer)))
+    await caller.until(sse.COMMENT)
+    caller.left.set()
+    await taking
+    assert not caller.is_over
+    assert answer.record.error == "caller_gone"
     assert asyncio.all_tasks() <= before
+
+
+async def test_one_who_takes_nothing_is_given_up(answer: Answer, caller: Caller) -> None:
+    caller.takes.clear()
+    await caller.taking(streamed(answer, idle=0.2))
+    assert caller.taken == []
+    assert (answer.record.error, answer.record.cause) == ("caller_gone", "Stalled")
 
 
 async def test_a_closed_answer_frees_its_place(model: tuple[AzureOpenAI, Failover], answer: Answer) -> None:
@@ -91,28 +137,63 @@ async def test_a_closed_answer_frees_its_place(model: tuple[AzureOpenAI, Failove
     assert model[1].calls_in_flight == 0
 
 
-async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next(model: tuple[AzureOpenAI, Failover]) -> None:
+async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next(
+    model: tuple[AzureOpenAI, Failover], caller: Caller
+) -> None:
     stand_in, failover = model
     for _ in range(2):
-        answer = await failover.send(CALL)
-        stream = events(chunks_or_silence(answer, 15, 60), answer.record)
-        assert [event async for event in stream][-1] == b"data: [DONE]\n\n"
-        await answer.aclose()
+        await caller.taking(streamed(await failover.send(CALL)))
+        assert caller.taken[-2].endswith(b"data: [DONE]\n\n")
     assert len({entry.caller for entry in stand_in.journal.entries}) == 1
 
 
 async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(
-    answer: Answer, capsys: pytest.CaptureFixture[str]
+    model: tuple[AzureOpenAI, Failover], answer: Answer, caller: Caller, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def failing() -> AsyncGenerator[bytes]:
-        yield b"data: 1\n\n"
-        raise RuntimeError("the reply itself")
+    class Failing(Deltas):
+        def feed(self, chunk: bytes) -> bytes:
+            if b"one and" in chunk:
+                raise RuntimeError("the reply itself")
+            return b"data: 1\n\n"
 
-    first, last = [event async for event in failure_as_event(failing(), answer.record)]
-    assert first == b"data: 1\n\n"
-    assert b"internal_error" in last
-    assert b"the reply itself" not in last
-    await answer.aclose()
+    model[0].journal.permits.release()
+    await caller.taking(EventStreamResponse(answer, Failing(answer.record), 60, sse.CONTENT_TYPE))
+    assert caller.taken[1] == b"data: 1\n\n"
+    assert b"internal_error" in caller.taken[-1]
+    assert b"the reply itself" not in b"".join(caller.taken)
     output = capsys.readouterr().out
     assert "error=internal_error cause=RuntimeError" in output
     assert "the reply itself" not in output
+
+
+class TestHangingUp:
+    async def test_a_caller_who_stays_gets_the_result(self, caller: Caller) -> None:
+        async def work() -> str:
+            await asyncio.sleep(0.01)
+            return "done"
+
+        assert await unless_hung_up(Request({"type": "http"}, caller.receive), work()) == "done"
+
+    async def test_one_who_leaves_ends_the_work(self, caller: Caller) -> None:
+        ended = []
+
+        async def work() -> None:
+            try:
+                caller.left.set()
+                await asyncio.sleep(60)
+            finally:
+                ended.append(True)
+
+        with pytest.raises(CallerGone):
+            await unless_hung_up(Request({"type": "http"}, caller.receive), work())
+        assert ended
+        current = asyncio.current_task()
+        assert current
+        assert not current.cancelling()
+
+    async def test_being_cancelled_from_elsewhere_stays_that(self, caller: Caller) -> None:
+        task = asyncio.create_task(unless_hung_up(Request({"type": "http"}, caller.receive), asyncio.sleep(60)))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task

@@ -81,7 +81,10 @@ class TestShapes:
         assert role["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
         assert [chunk["choices"][0]["delta"] for chunk in body] == [{"content": "one and"}, {"content": " two"}]
         for chunk in (role, *body, end):
-            assert set(chunk) == {"choices", "created", "id", "model", "object", "system_fingerprint"}
+            # Where the usage is asked for, every chunk has the field.
+            usage = {"usage"} if include_usage else set()
+            assert set(chunk) == {"choices", "created", "id", "model", "object", "system_fingerprint"} | usage
+            assert chunk.get("usage") is None
             assert chunk["object"] == "chat.completion.chunk"
             (choice,) = chunk["choices"]
             assert set(choice) == {"content_filter_results", "delta", "finish_reason", "index", "logprobs"}

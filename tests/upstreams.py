@@ -44,8 +44,8 @@ async def test_settings(req: Request) -> Response:
 @app.route(route="test/state", methods=["GET"], auth_level=OPEN)
 async def test_state(req: Request) -> Response:
     sending = failover.shared_failover()
-    pool = sending.clients.http._transport.client
-    connections = 0 if callable(pool) else len(pool.connector._acquired)
+    session = sending.clients.http.session
+    connections = len(session.connector._acquired) if session else 0
     return JSONResponse(
         {
             "calls_in_flight": sending.calls_in_flight,

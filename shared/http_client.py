@@ -1,0 +1,94 @@
+"""The connections under the SDK: aiohttp's, since httpx2's own pool costs more CPU with every open connection.
+
+The SDK takes any httpx2 client and calls two methods of it. Both do here what the SDK has asked for and no more: no
+merging of defaults, no redirects (which would carry the credentials elsewhere), no cookies kept, no decoding.
+"""
+
+import functools
+from collections.abc import AsyncIterator
+from typing import Any, cast
+from urllib.request import getproxies
+
+import aiohttp
+import httpx2
+
+CONNECT_TIMEOUT = 10.0
+# Seconds. Shorter than what Azure's front ends keep an idle connection for, so that ours end first.
+KEEPALIVE_EXPIRY = 30.0
+# Parsing is dear. A deployment's address is always the same; those of stored responses come and go.
+parsed = functools.lru_cache(maxsize=512)(httpx2.URL)
+
+
+class Body(httpx2.AsyncByteStream):
+    """The body of an answer of aiohttp's, as it comes."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self.answer = answer
+        # What has come and was not read yet, or what comes next; empty at the end.
+        self.read = answer.content.readany
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while chunk := await self.read():
+            yield chunk
+
+    async def aclose(self) -> None:
+        # Closes the connection, unless the body was read to its end.
+        self.answer.release()
+        await self.answer.wait_for_close()
+
+
+class HttpClient(httpx2.AsyncClient):
+    """What the SDK sends with. Connections are limited to `connections`; a connect takes at most `CONNECT_TIMEOUT`.
+
+    Nothing else ends by time here: deadlines and idle limits do that from outside. Failures are those of aiohttp.
+    """
+
+    def __init__(self, connections: int) -> None:
+        # Neither the transport nor the timeout is used; without them httpx2 would make its own.
+        super().__init__(transport=httpx2.AsyncBaseTransport(), timeout=None)
+        self.connections = connections
+        self.session: aiohttp.ClientSession | None = None
+
+    def build_request(self, method: str, url: httpx2.URL | str, **parts: Any) -> httpx2.Request:
+        """A request of just these parts; of them, those that this app sends with."""
+        params = parts.get("params")
+        return httpx2.Request(
+            method,
+            httpx2.URL(url, params=params) if params else parsed(url),
+            headers=parts.get("headers"),
+            content=parts.get("content"),
+        )
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **_: object) -> httpx2.Response:
+        """The answer to `request`; with `stream`, its body is still to be read. Raises `aiohttp.ClientError`."""
+        self.session = self.session or self.open()
+        answer = await self.session.request(
+            request.method, str(request.url), headers=request.headers, data=request.content or None, allow_redirects=False
+        )
+        # The types know no bytes for names, which httpx2 takes as well.
+        headers = cast(list[tuple[bytes, bytes]], list(answer.raw_headers))
+        response = httpx2.Response(answer.status, headers=headers, stream=Body(answer), request=request)
+        if not stream:
+            try:
+                await response.aread()
+            except BaseException:
+                await response.aclose()
+                raise
+        return response
+
+    def open(self) -> aiohttp.ClientSession:
+        """On first use, because it belongs to the running event loop."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self.connections, keepalive_timeout=KEEPALIVE_EXPIRY, ssl=httpx2.create_ssl_context()
+            ),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            # Only behind a proxy: aiohttp looks through the environment and .netrc at every call.
+            trust_env=bool(getproxies()),
+        )
+
+    async def aclose(self) -> None:
+        if self.session:
+            await self.session.close()
