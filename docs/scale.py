@@ -39,10 +39,10 @@ def given(default: Any, parse: Callable[[str], object], meaning: str) -> Any:
 class Measured:
     """Of bench/README.md, on one core."""
 
-    cpu_ms_per_call: float = given(1.85, number, "CPU of a call, at 16 at once")
-    cpu_ms_per_stream: float = given(10.8, number, "CPU of a paced stream")
+    cpu_ms_per_call: float = given(1.58, number, "CPU of a call, at 16 at once")
+    cpu_ms_per_stream: float = given(7.5, number, "CPU of a paced stream")
     chunks_measured: int = given(50, count, "chunks of that stream")
-    process_mib: int = given(145, count, "memory of the process after 10,000 calls")
+    process_mib: int = given(167, count, "memory of the process after 10,000 calls")
 
 
 @dataclass(frozen=True)

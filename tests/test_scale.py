@@ -43,10 +43,10 @@ def test_every_table_has_as_many_cells_in_each_row_as_in_its_head() -> None:
 @pytest.mark.parametrize(
     ("calls", "each", "expected"),
     [
-        # 10^6 / 86,400 * 3 = 34.72/s; * 20 s = 694.4; 1.85 + 500 * 8.95 / 50 = 91.35 ms each; / 0.7 and / 70.
-        ("1,000,000", "stream, 20 s", ["34.72", "694.4", "3.17", "993 (> 250)", "10"]),
-        ("1,000,000", "call, 2 s", ["34.72", "69.4", "0.06", "100", "1"]),
-        ("100,000,000", "stream, 20 s", ["3,472.22", "69,444.4", "317.19", "99,207 (> 1,000)", "993 (> 250)"]),
+        # 10^6 / 86,400 * 3 = 34.72/s; * 20 s = 694.4; 1.58 + 500 * 5.92 / 50 = 60.78 ms each; / 0.7 and / 70.
+        ("1,000,000", "stream, 20 s", ["34.72", "694.4", "2.11", "993 (> 250)", "10"]),
+        ("1,000,000", "call, 2 s", ["34.72", "69.4", "0.05", "100", "1"]),
+        ("100,000,000", "stream, 20 s", ["3,472.22", "69,444.4", "211.04", "99,207 (> 1,000)", "993 (> 250)"]),
         ("10,000", "call, 2 s", ["0.35", "0.7", "0.00", "1", "1"]),
     ],
 )
@@ -55,19 +55,19 @@ def test_instances_at_peak(calls: str, each: str, expected: list[str]) -> None:
 
 
 def test_cpu_decides_where_it_needs_more_instances_than_concurrency_does() -> None:
-    # 3.172 cores / (0.25 * 0.7) = 18.1.
-    assert row("1,000,000", "stream, 20 s", options="--memory-mb 512")[-1] == "19"
-    # 694.4 / 700 = 1 by concurrency; 3.172 / 0.7 = 4.5 by CPU, also on two cores, of which one process uses one.
-    assert row("1,000,000", "stream, 20 s", options="--concurrency 1000")[-1] == "5"
-    assert row("1,000,000", "stream, 20 s", options="--concurrency 1000 --memory-mb 4096")[-1] == "5"
-    assert row("1,000,000", "stream, 20 s", options="--concurrency 1000 --memory-mb 4096 --processes 2")[-1] == "3"
+    # 2.110 cores / (0.25 * 0.7) = 12.1.
+    assert row("1,000,000", "stream, 20 s", options="--memory-mb 512")[-1] == "13"
+    # 694.4 / 700 = 1 by concurrency; 2.110 / 0.7 = 3.01 by CPU, also on two cores, of which one process uses one.
+    assert row("1,000,000", "stream, 20 s", options="--concurrency 1000")[-1] == "4"
+    assert row("1,000,000", "stream, 20 s", options="--concurrency 1000 --memory-mb 4096")[-1] == "4"
+    assert row("1,000,000", "stream, 20 s", options="--concurrency 1000 --memory-mb 4096 --processes 2")[-1] == "2"
 
 
 def test_what_an_instance_carries() -> None:
-    # 0.7 / 1.85 ms, 0.7 / 91.35 ms, and that times 20 s; 2,048 - 145.
-    assert row("2,048") == ["1", "378", "7.7", "153", "1,903"]
+    # 0.7 / 1.58 ms, 0.7 / 60.78 ms, and that times 20 s; 2,048 - 167.
+    assert row("2,048") == ["1", "443", "11.5", "230", "1,881"]
     # 0.25 * 0.7 = 0.175 of a core.
-    assert row("512") == ["0.25", "95", "1.9", "38", "367"]
+    assert row("512") == ["0.25", "111", "2.9", "58", "345"]
 
 
 def test_costs_of_a_month() -> None:
