@@ -34,22 +34,22 @@ SETTINGS_BEGIN = ("AZURE_OPENAI_", "AUTHENTICATION", "AZURE_CLIENT_ID")
 LOG_LEVELS = {"Trace": 5, "Debug": 10, "Information": 20, "Warning": 30, "Error": 40, "Critical": 50, "None": 60}
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    options.add_argument(
         "-p", "--port", type=port_number, help=f"where to listen; 0 takes any free port (default {DEFAULT_PORT})"
     )
-    parser.add_argument("--enable-auth", action="store_true", help="ask for function keys, as Azure does, and print them")
-    parser.add_argument("--cors", metavar="ORIGINS", help="origins that pages may call from, separated by commas; * is any")
-    parser.add_argument("--ask", metavar="PROMPT", help="after the start, send PROMPT to /api/chat and print the stream")
-    model = parser.add_mutually_exclusive_group()
+    options.add_argument("--enable-auth", action="store_true", help="ask for function keys, as Azure does, and print them")
+    options.add_argument("--cors", metavar="ORIGINS", help="origins that pages may call from, separated by commas; * is any")
+    options.add_argument("--ask", metavar="PROMPT", help="after the start, send PROMPT to /api/chat and print the stream")
+    model = options.add_mutually_exclusive_group()
     model.add_argument(
         "--identity", action="store_true", help="AUTHENTICATION=AZURE, against stand-ins for Azure OpenAI and its tokens"
     )
     model.add_argument(
         "--no-simulator", action="store_true", help="never start a stand-in: unset settings then show as they would in Azure"
     )
-    return parser.parse_args()
+    return options
 
 
 def port_number(text: str) -> int:
@@ -198,7 +198,7 @@ def log_as_the_host_does(host_json: dict[str, Any]) -> None:
 
 def main() -> int:
     """Runs the loop in a thread of its own: on the main thread, the runtime's HTTP server would take over Ctrl-C."""
-    options = arguments()
+    options = parser().parse_args()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
     status: list[int] = []
