@@ -5,13 +5,18 @@ PYTHON := $(shell for p in $(PYTHONS); do $$p -c 'import sys; sys.exit(sys.versi
 READY := .venv/.ready
 RUN := .venv/bin/python
 
-.PHONY: start test soak lint format bench clean
+.PHONY: start test coverage soak lint format bench clean
 
 start: $(READY)
 	@$(RUN) -m local --ask "Hello! What are you?" $(ARGS)
 
 test: $(READY)
 	@$(RUN) -m pytest
+
+coverage: $(READY)
+	@$(RUN) -m coverage run -m pytest
+	@$(RUN) -m coverage combine -q
+	@$(RUN) -m coverage report
 
 soak: $(READY)
 	@$(RUN) -m pytest -m soak -s

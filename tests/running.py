@@ -233,6 +233,8 @@ def start_local(folder: Path, *options: str, **environ: str) -> "subprocess.Pope
         cwd=folder,
         env={
             "PATH": os.environ["PATH"],
+            # Where coverage is measured, here too.
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS")},
             "PYTHONUNBUFFERED": "1",
             "PYTHONDEVMODE": "1",
             "PYTHONWARNINGS": "ignore",
