@@ -291,8 +291,7 @@ class TestForwarding:
             assert caller.recv(65536).partition(b"\r\n")[0] in (b"HTTP/1.0 400 Bad Request", b"HTTP/1.1 400 Bad Request")
 
     def test_a_request_that_the_runtime_refuses_by_itself_ends(self, open_host: HostApp) -> None:
-        headers = {f"x-long-{number}": "a" * 5000 for number in range(80)}
-        assert open_host.http.get("/api/seen", headers=headers).status_code == 400
+        assert open_host.http.get("/api/seen/a%0Ab").status_code == 404
         open_host.wait_for("The runtime answered by itself")
 
     def test_headers_are_added_and_a_callers_own_invocation_id_is_overwritten(self, open_host: HostApp) -> None:
