@@ -1,13 +1,12 @@
-"""A page to chat with the app in a browser: one file that brings all it needs, and may load nothing else."""
+"""A page to chat with the app in a browser: it is sent as one that brings all it needs, and may load nothing else."""
 
 import base64
 import functools
 import hashlib
-import re
 from pathlib import Path
 
-PAGE = Path(__file__).with_name("playground.html")
-ELEMENT = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
+FOLDER = Path(__file__).parent
+STYLE, SCRIPTS = "playground.css", ("playground_calls.js", "playground.js")
 
 
 @functools.cache
@@ -16,13 +15,12 @@ def page() -> tuple[bytes, dict[str, str]]:
 
     https://developer.mozilla.org/docs/Web/HTTP/Guides/CSP
     """
-    text = PAGE.read_text()
-    hashes = {
-        name: base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for name, content in ELEMENT.findall(text)
-    }
+    style, script = read(STYLE), "".join(map(read, SCRIPTS))
+    text = read("playground.html").replace("<style></style>", f"<style>{style}</style>")
+    text = text.replace("<script></script>", f"<script>{script}</script>")
     policy = (
         "default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        f"script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
+        f"script-src 'sha256-{digest(script)}'; style-src 'sha256-{digest(style)}'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     )
     headers = {
@@ -33,3 +31,11 @@ def page() -> tuple[bytes, dict[str, str]]:
         "x-content-type-options": "nosniff",
     }
     return text.encode(), headers
+
+
+def read(name: str) -> str:
+    return (FOLDER / name).read_text()
+
+
+def digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

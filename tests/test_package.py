@@ -61,7 +61,7 @@ print(json.dumps(sorted(function.get_function_name() for function in function_ap
 
 def the_app() -> set[str]:
     """All that is to be deployed."""
-    modules = {path for path in packaging.tracked() if re.fullmatch(r"shared/\w+\.(py|html)", path)}
+    modules = {path for path in packaging.tracked() if re.fullmatch(r"shared/\w+\.(py|html|css|js)", path)}
     return {"function_app.py", "host.json", "requirements.txt", *modules}
 
 
