@@ -18,9 +18,9 @@ from pydantic import BaseModel
 
 from local import shapes
 from tests.running import PROJECT, Json, LocalApp, local_app
+from tests.upstreams import CALLER_KEY
 
-KEY = "a-caller-key-of-these-tests"
-SETTINGS = {"CALLER_KEYS": f"tests={KEY}", "AZURE_OPENAI_DEPLOYMENTS": "gpt-4o=prod-4o,embed-3"}
+SETTINGS = {"CALLER_KEYS": f"tests={CALLER_KEY}", "AZURE_OPENAI_DEPLOYMENTS": "gpt-4o=prod-4o,embed-3"}
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 WEATHER: Any = {
     "type": "function",
@@ -48,7 +48,7 @@ class SDK:
             options |= {"azure_endpoint": f"{app.url}/api", "api_version": "2024-10-21"}
         else:
             options["base_url"] = f"{app.url}/api/v1"
-        self.client = kind(**{"api_key": KEY, "max_retries": 0, **options})
+        self.client = kind(**{"api_key": CALLER_KEY, "max_retries": 0, **options})
 
     def result(self, call: Any) -> Any:
         return self.runner.run(self.resolved(call)) if inspect.isawaitable(call) else call
@@ -292,7 +292,7 @@ class TestErrors:
 
 def test_langchain(called_app: LocalApp) -> None:
     called_app.model.clear()
-    address: Any = {"base_url": f"{called_app.url}/api/v1", "api_key": KEY, "max_retries": 0}
+    address: Any = {"base_url": f"{called_app.url}/api/v1", "api_key": CALLER_KEY, "max_retries": 0}
     chat = ChatOpenAI(model="gpt-4o", **address)
     assert "Hello" in chat.invoke("Hello").content
     called_app.model.script({"reply": "one and two"})
@@ -311,7 +311,7 @@ def test_the_javascript_sdk(called_app: LocalApp) -> None:
     run = subprocess.run(
         ["node", "client.js"],
         cwd=NODE_FOLDER,
-        env={"PATH": os.environ["PATH"], "OPENAI_BASE_URL": f"{called_app.url}/api/v1", "OPENAI_API_KEY": KEY},
+        env={"PATH": os.environ["PATH"], "OPENAI_BASE_URL": f"{called_app.url}/api/v1", "OPENAI_API_KEY": CALLER_KEY},
         capture_output=True,
         text=True,
         timeout=60,

@@ -10,8 +10,8 @@ import pytest
 
 from tests.running import Json, LocalApp, local_app
 from tests.test_chat import ALLOWED, CALLERS_SECRETS, PASSED_ON
+from tests.upstreams import CALLER_KEY
 
-KEY = "a-caller-key-of-these-tests"
 OLD_KEY = "the-same-callers-former-key"
 SDK_SETTINGS = {
     "OPENAI_ORG_ID": "from-the-environment",
@@ -19,11 +19,11 @@ SDK_SETTINGS = {
     "OPENAI_CUSTOM_HEADERS": "X-Extra: 1\nAuthorization: Bearer from-the-environment",
 }
 SETTINGS = {
-    "CALLER_KEYS": f"team-a={KEY},team-a={OLD_KEY},team-b=a-key-of-another-team",
+    "CALLER_KEYS": f"team-a={CALLER_KEY},team-a={OLD_KEY},team-b=a-key-of-another-team",
     "AZURE_OPENAI_DEPLOYMENTS": "gpt-4o=prod-4o,embed-3",
     **SDK_SETTINGS,
 }
-BEARER = {"authorization": f"Bearer {KEY}"}
+BEARER = {"authorization": f"Bearer {CALLER_KEY}"}
 CHAT = "/api/v1/chat/completions"
 MESSAGES = b'[{"role":"user","content":"Hello"}]'
 BODY = b'{"messages":%s}' % MESSAGES
@@ -198,7 +198,7 @@ def test_only_a_listed_deployment_is_reached_by_its_address(app: LocalApp, name:
 
 def raw(app: LocalApp, path: str, method: str = "GET") -> int:
     """The status that a request gets whose path no HTTP client has tidied up."""
-    with app.sent(method, path, BODY if method == "POST" else b"", api_key=KEY) as connection:
+    with app.sent(method, path, BODY if method == "POST" else b"", api_key=CALLER_KEY) as connection:
         return status(connection)
 
 
@@ -279,11 +279,11 @@ class TestCallerKeys:
         "headers",
         [
             BEARER,
-            {"authorization": f"bearer  {KEY}"},
-            {"api-key": KEY},
-            {"x-api-key": KEY},
+            {"authorization": f"bearer  {CALLER_KEY}"},
+            {"api-key": CALLER_KEY},
+            {"x-api-key": CALLER_KEY},
             {"api-key": OLD_KEY},
-            {"authorization": "Bearer of-something-else", "api-key": KEY},
+            {"authorization": "Bearer of-something-else", "api-key": CALLER_KEY},
         ],
     )
     def test_a_key_opens_wherever_clients_put_it(self, dated: LocalApp, headers: dict[str, str]) -> None:
@@ -297,17 +297,17 @@ class TestCallerKeys:
             {"api-key": "wrong"},
             {"api-key": ""},
             {"authorization": "Bearer"},
-            {"authorization": f"Basic {KEY}"},
-            {"api-key": KEY[:-1]},
-            {"api-key": KEY + "x"},
-            {"api-key": KEY.upper()},
+            {"authorization": f"Basic {CALLER_KEY}"},
+            {"api-key": CALLER_KEY[:-1]},
+            {"api-key": CALLER_KEY + "x"},
+            {"api-key": CALLER_KEY.upper()},
             {"api-key": "team-a"},
-            {"api-key": f"team-a={KEY}"},
+            {"api-key": f"team-a={CALLER_KEY}"},
             {"api-key": "k" * 6000},
             {"api-key": "ключ".encode()},
             {"api-key": b"\xff\xfe"},
-            {"x-functions-key": KEY},
-            {"cookie": f"api-key={KEY}"},
+            {"x-functions-key": CALLER_KEY},
+            {"cookie": f"api-key={CALLER_KEY}"},
             {"X-MS-CLIENT-PRINCIPAL-ID": "00000000-0000-0000-0000-000000000000", "X-MS-CLIENT-PRINCIPAL-NAME": "team-a"},
         ],
     )
@@ -324,7 +324,7 @@ class TestCallerKeys:
             ],
         ]
         for method, path in requests:
-            response = dated.http.request(method, path, headers=headers, params={"code": KEY, "api-key": KEY})
+            response = dated.http.request(method, path, headers=headers, params={"code": CALLER_KEY, "api-key": CALLER_KEY})
             assert response.status_code == 401, (method, path)
             assert response.json()["error"]["code"] == "invalid_api_key"
             assert response.headers["www-authenticate"] == "Bearer"
@@ -368,9 +368,9 @@ class TestCallerKeys:
         ("value", "problem"),
         [
             ("team-a=short", "fewer than 16 characters"),
-            (f"team-a={KEY},team-b={KEY}", "same key twice"),
+            (f"team-a={CALLER_KEY},team-b={CALLER_KEY}", "same key twice"),
             ("@Microsoft.KeyVault(SecretUri=https://x.vault.azure.net/secrets/y)", "did not resolve"),
-            (f"team-a={KEY},team-b=@Microsoft.KeyVault(SecretUri=https://x)", "did not resolve"),
+            (f"team-a={CALLER_KEY},team-b=@Microsoft.KeyVault(SecretUri=https://x)", "did not resolve"),
         ],
     )
     def test_a_bad_list_of_keys_is_refused_by_name(
@@ -381,7 +381,7 @@ class TestCallerKeys:
             assert response.status_code == 503
             assert "CALLER_KEYS" in response.json()["error"]["message"]
             app.wait_for(problem)
-            assert KEY not in app.output
+            assert CALLER_KEY not in app.output
 
     def test_the_log_has_the_callers_name_and_no_key(self, dated: LocalApp) -> None:
         dated.model.script({"status": 500}, {"reset": True, "times": 2}, {"status": 401}, {"reply": "one and two", "cut": 1})
@@ -391,13 +391,15 @@ class TestCallerKeys:
         dated.wait_for("No answer from endpoint 1 to team-a")
         dated.wait_for("Endpoint 1, called by team-a, refused the app's credentials")
         dated.wait_for("stream=true status=200 error=stream_broken")
-        assert KEY not in dated.output
+        assert CALLER_KEY not in dated.output
         assert OLD_KEY not in dated.output
 
 
 @pytest.mark.parametrize("path", BODIES)
 def test_azure_sees_the_listed_headers_and_no_others(dated: LocalApp, path: str) -> None:
-    headers = CALLERS_SECRETS | PASSED_ON | {"api-key": KEY, "openai-project": "callers-own", "x-stainless-lang": "python"}
+    headers = (
+        CALLERS_SECRETS | PASSED_ON | {"api-key": CALLER_KEY, "openai-project": "callers-own", "x-stainless-lang": "python"}
+    )
     dated.http.post(path, content=BODIES[path], headers=headers)
     made = dated.http.post("/api/v1/responses", content=b'{"input":"a","background":true}', headers=headers).json()
     for method, rest in (("GET", ""), ("GET", "/input_items"), ("POST", "/cancel"), ("DELETE", "")):
@@ -407,12 +409,12 @@ def test_azure_sees_the_listed_headers_and_no_others(dated: LocalApp, path: str)
     for seen in journal:
         assert set(seen.headers) <= ALLOWED | set(PASSED_ON)
         assert {name: seen.headers[name] for name in PASSED_ON} == PASSED_ON
-        for secret in ("callers-own", "from-the-environment", KEY):
+        for secret in ("callers-own", "from-the-environment", CALLER_KEY):
             assert secret not in str(seen)
 
 
 def test_v1_has_the_key_in_one_header_alone(v1: LocalApp) -> None:
-    v1.http.post(CHAT, content=BODY, headers=CALLERS_SECRETS | {"api-key": KEY})
+    v1.http.post(CHAT, content=BODY, headers=CALLERS_SECRETS | {"api-key": CALLER_KEY})
     (seen,) = v1.model.journal()
     assert set(seen.headers) == (ALLOWED - {"api-key"}) | {"authorization"}
     assert "callers-own" not in str(seen)
@@ -440,7 +442,7 @@ def test_the_caller_sees_listed_headers_and_no_others(app: LocalApp) -> None:
 def test_a_caller_who_leaves_before_the_answer_ends_the_call_to_azure(app: LocalApp, path: str, stream: bool) -> None:
     app.model.script({"hang": True})
     body = b'{"messages":%s,"input":"a","stream":%s}' % (MESSAGES, str(stream).lower().encode())
-    with app.sent("POST", path, body, api_key=KEY):
+    with app.sent("POST", path, body, api_key=CALLER_KEY):
         app.model.journal(requests=1)
     assert app.model.journal(ended=1)[0].hung_up
 
@@ -449,6 +451,6 @@ def test_a_caller_who_leaves_a_stored_response_ends_the_call_to_azure(app: Local
     for method, rest in (("GET", ""), ("DELETE", ""), ("POST", "/cancel")):
         app.model.clear()
         app.model.script({"hang": True})
-        with app.sent(method, f"/api/v1/responses/resp_1{rest}", api_key=KEY):
+        with app.sent(method, f"/api/v1/responses/resp_1{rest}", api_key=CALLER_KEY):
             app.model.journal(requests=1)
         assert app.model.journal(ended=1)[0].hung_up
