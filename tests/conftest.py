@@ -1,7 +1,6 @@
 """Fixtures, and the rule that nothing is skipped in CI."""
 
 import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,12 +8,11 @@ import httpx2
 import pytest
 
 from local.serving import Servers
-from tests.running import LocalApp, StandIn, core_tools_app, local_app
+from tests.core_tools import CORE_TOOLS, core_tools_app
+from tests.running import LocalApp, StandIn, local_app
 from tests.stand_ins import World
 from tests.upstreams import Gateway, Upstreams, gateway_app
 
-# Where Core Tools are, the tests of the chat endpoint run under `func start` as well.
-CORE_TOOLS = shutil.which("func")
 # Why a test may be skipped even in CI.
 EXCUSE = "Core Tools"
 
@@ -42,6 +40,7 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", params=["python -m local", *(["func"] if CORE_TOOLS else [])])
 def shared_app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+    # Where Core Tools are, the tests of the chat endpoint run under `func start` as well.
     start = local_app if request.param == "python -m local" else core_tools_app
     # The last three are what the SDK would send along; the tests of headers see that it does not.
     settings = {

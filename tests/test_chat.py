@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from local import shapes
-from tests.conftest import CORE_TOOLS
+from tests.core_tools import CORE_TOOLS
 from tests.running import Json, LocalApp, local_app
 
 

@@ -23,7 +23,8 @@ from local.routes import Route
 from local.serving import Servers
 from local.timers import Schedule
 from local.worker import Function
-from tests.running import PATIENCE, HostApp, host_app
+from tests.host import HostApp, host_app
+from tests.running import PATIENCE
 
 STAMP = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\] "
 GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
