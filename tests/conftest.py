@@ -9,6 +9,7 @@ import pytest
 
 from local.serving import Servers
 from tests.core_tools import CORE_TOOLS, core_tools_app
+from tests.host import SETTINGS, HostApp, host_app
 from tests.running import LocalApp, StandIn, local_app
 from tests.stand_ins import World
 from tests.upstreams import Gateway, Upstreams, gateway_app
@@ -66,6 +67,12 @@ async def world() -> AsyncIterator[World]:
     async with Servers() as servers, httpx2.AsyncClient(timeout=60) as http:
         await world.start(servers, http)
         yield world
+
+
+@pytest.fixture(scope="module")
+def open_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostApp]:
+    with host_app(tmp_path_factory.mktemp("app"), environ=SETTINGS) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,8 @@
-"""Runs the local host with the functions of host_app.py, in place of this project's app."""
+"""Runs the local host with the functions of host_app.py, in place of this project's app.
+
+test_host_*.py have a test for each fact, named after it. What the real host does and this one does not is listed in
+local/README.md.
+"""
 
 import json
 import re
@@ -10,6 +14,9 @@ from pathlib import Path
 import httpx2
 
 from tests.running import PROJECT, Json, Running, app_folder, set_prefix, start_local
+
+STAMP = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\] "
+SETTINGS = {"SCHEDULE": "0 0 9 * * *", "AzureWebJobs.switched_off.Disabled": "true"}
 
 
 class HostApp(Running):
