@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from tests.contract import ALLOWED, CALLERS_SECRETS, PASSED_ON
 from tests.running import Json, LocalApp, local_app
-from tests.test_chat import ALLOWED, CALLERS_SECRETS, PASSED_ON
 from tests.upstreams import CALLER_KEY
 
 OLD_KEY = "the-same-callers-former-key"
