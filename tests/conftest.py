@@ -13,6 +13,7 @@ from tests.host import SETTINGS, HostApp, host_app
 from tests.running import LocalApp, StandIn, local_app
 from tests.stand_ins import World
 from tests.upstreams import Gateway, Upstreams, gateway_app
+from tests.v1 import app_with_keys
 
 # Why a test may be skipped even in CI.
 EXCUSE = "Core Tools"
@@ -59,6 +60,20 @@ def app(shared_app: LocalApp) -> LocalApp:
     """The app with a key, against the stand-in for Azure OpenAI, whose journal is empty."""
     shared_app.model.clear()
     return shared_app
+
+
+@pytest.fixture(scope="session")
+def dated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+    """An app with caller keys that calls a dated version of Azure's API."""
+    with app_with_keys(tmp_path_factory.mktemp("app")) as app:
+        yield app
+
+
+@pytest.fixture(scope="session")
+def v1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+    """An app with caller keys that calls Azure's v1 API."""
+    with app_with_keys(tmp_path_factory.mktemp("app"), AZURE_OPENAI_API_VERSION="v1") as app:
+        yield app
 
 
 @pytest.fixture
