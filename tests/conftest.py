@@ -119,6 +119,22 @@ def model(shared_model: StandIn, gateway: Gateway) -> StandIn:
     return shared_model
 
 
+@pytest.fixture(scope="module")
+def shared_models(upstreams: Upstreams) -> Iterator[list[StandIn]]:
+    models = [upstreams.azure() for _ in range(3)]
+    yield models
+    for model in models:
+        model.http.close()
+
+
+@pytest.fixture
+def models(shared_models: list[StandIn]) -> list[StandIn]:
+    """Three resources, with empty journals."""
+    for model in shared_models:
+        model.clear()
+    return shared_models
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where an app of the test's own can go."""
