@@ -1,7 +1,6 @@
 """Fixtures, and the rule that nothing is skipped in CI."""
 
 import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,12 +8,13 @@ import httpx2
 import pytest
 
 from local.serving import Servers
-from tests.running import LocalApp, StandIn, core_tools_app, local_app
+from tests.core_tools import CORE_TOOLS, core_tools_app
+from tests.host import SETTINGS, HostApp, host_app
+from tests.running import LocalApp, StandIn, local_app
 from tests.stand_ins import World
 from tests.upstreams import Gateway, Upstreams, gateway_app
+from tests.v1 import app_with_keys
 
-# Where Core Tools are, the tests of the chat endpoint run under `func start` as well.
-CORE_TOOLS = shutil.which("func")
 # Why a test may be skipped even in CI.
 EXCUSE = "Core Tools"
 
@@ -42,6 +42,7 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", params=["python -m local", *(["func"] if CORE_TOOLS else [])])
 def shared_app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+    # Where Core Tools are, the tests of the chat endpoint run under `func start` as well.
     start = local_app if request.param == "python -m local" else core_tools_app
     # The last three are what the SDK would send along; the tests of headers see that it does not.
     settings = {
@@ -61,12 +62,32 @@ def app(shared_app: LocalApp) -> LocalApp:
     return shared_app
 
 
+@pytest.fixture(scope="session")
+def dated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+    """An app with caller keys that calls a dated version of Azure's API."""
+    with app_with_keys(tmp_path_factory.mktemp("app")) as app:
+        yield app
+
+
+@pytest.fixture(scope="session")
+def v1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+    """An app with caller keys that calls Azure's v1 API."""
+    with app_with_keys(tmp_path_factory.mktemp("app"), AZURE_OPENAI_API_VERSION="v1") as app:
+        yield app
+
+
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
     world = World()
     async with Servers() as servers, httpx2.AsyncClient(timeout=60) as http:
         await world.start(servers, http)
         yield world
+
+
+@pytest.fixture(scope="module")
+def open_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostApp]:
+    with host_app(tmp_path_factory.mktemp("app"), environ=SETTINGS) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +117,22 @@ def model(shared_model: StandIn, gateway: Gateway) -> StandIn:
     shared_model.clear()
     gateway.configure(shared_model.address)
     return shared_model
+
+
+@pytest.fixture(scope="module")
+def shared_models(upstreams: Upstreams) -> Iterator[list[StandIn]]:
+    models = [upstreams.azure() for _ in range(3)]
+    yield models
+    for model in models:
+        model.http.close()
+
+
+@pytest.fixture
+def models(shared_models: list[StandIn]) -> list[StandIn]:
+    """Three resources, with empty journals."""
+    for model in shared_models:
+        model.clear()
+    return shared_models
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A function app that shows what the host does; test_host.py runs it in place of this project's own."""
+"""A function app that shows what the host does; host.py runs it in place of this project's own."""
 
 import asyncio
 import os

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,27 +187,6 @@ class LocalApp(Running):
             self.identity.http.close()
 
 
-class CoreToolsApp(LocalApp):
-    """This project's app under `func start`, with the stand-in of another app."""
-
-    started = "For detailed output, run func with --verbose flag."
-
-
-class HostApp(Running):
-    """The functions of host_app.py, in place of this project's app."""
-
-    folder: Path
-
-    def key(self, what: str) -> str:
-        """One of the keys that --enable-auth prints."""
-        found = re.search(rf"x-functions-key: (\S+) \({re.escape(what)}\)", self.output)
-        assert found, self.output
-        return found[1]
-
-    def get(self, path: str, key: str) -> httpx2.Response:
-        return self.http.get(path, headers={"x-functions-key": key})
-
-
 def app_folder(folder: Path) -> Path:
     """A copy of the app, so that settings files of whoever runs the tests are not in the way."""
     folder.mkdir(exist_ok=True)
@@ -278,49 +257,3 @@ def settings_for(app: LocalApp) -> dict[str, str]:
         "AZURE_OPENAI_API_VERSION": "2024-10-21",
         "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini",
     }
-
-
-@contextmanager
-def core_tools_app(folder: Path, **environ: str) -> Iterator[LocalApp]:
-    """The app under `func start`, on a free port, with the stand-in that belongs to another app."""
-    with local_app(folder / "stand-in", **environ) as other, socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
-        probe.close()
-        process = subprocess.Popen(
-            ["func", "start", "--port", port],
-            cwd=app_folder(folder / "app"),
-            env={**os.environ, "FUNCTIONS_WORKER_RUNTIME": "python", **environ, **settings_for(other)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        app = CoreToolsApp(process, other.model)
-        try:
-            yield app
-        finally:
-            app.stop()
-
-
-@contextmanager
-def host_app(
-    folder: Path,
-    *options: str,
-    port: int | None = 0,
-    prefix: str | None = None,
-    local_settings: Json | None = None,
-    environ: Mapping[str, str],
-) -> Iterator[HostApp]:
-    """The local host with the functions of host_app.py; on a free port unless `port` is None."""
-    app_folder(folder)
-    shutil.copy(PROJECT / "tests" / "host_app.py", folder / "function_app.py")
-    if prefix is not None:
-        set_prefix(folder, prefix)
-    if local_settings:
-        (folder / "local.settings.json").write_text(json.dumps(local_settings))
-    port_option = [] if port is None else ["--port", str(port)]
-    host = HostApp(start_local(folder, "--no-simulator", *port_option, *options, **environ))
-    host.folder = folder
-    try:
-        yield host
-    finally:
-        assert host.stop() == 0, host.output

@@ -4,35 +4,15 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
 
-import httpx2
 import pytest
 
 from local import shapes
 from local.serving import free_port
+from tests.calls import CHAT, attempts, call
 from tests.running import PROJECT, Json, StandIn
 from tests.upstreams import CALLER_KEY, Gateway, Upstreams
-
-CALLER = {"api-key": CALLER_KEY}
-CHAT: Json = {"messages": [{"role": "user", "content": "Hello"}]}
-
-
-@pytest.fixture(scope="module")
-def shared_models(upstreams: Upstreams) -> Iterator[list[StandIn]]:
-    models = [upstreams.azure() for _ in range(3)]
-    yield models
-    for model in models:
-        model.http.close()
-
-
-@pytest.fixture
-def models(shared_models: list[StandIn]) -> list[StandIn]:
-    """Three resources, with empty journals."""
-    for model in shared_models:
-        model.clear()
-    return shared_models
 
 
 async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,14 +24,6 @@ async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 def silent(upstreams: Upstreams) -> str:
     """An endpoint that takes connections and requests, and never answers."""
     return f"http://127.0.0.1:{upstreams.serve(say_nothing)}"
-
-
-def call(gateway: Gateway, path: str = "/api/v1/chat/completions", **fields: object) -> httpx2.Response:
-    return gateway.http.post(path, json={**CHAT, **fields}, headers=CALLER)
-
-
-def attempts(models: list[StandIn]) -> list[int]:
-    return [len(model.journal()) for model in models]
 
 
 # What an endpoint does, and what a caller gets who can only get that: status, code, Retry-After.
@@ -251,55 +223,6 @@ def test_the_deadline_is_for_the_body_too(gateway: Gateway, models: list[StandIn
 def test_nothing_in_the_app_sleeps() -> None:
     for path in (*(PROJECT / "shared").glob("*.py"), PROJECT / "function_app.py"):
         assert not re.search(r"\bsleep\(", path.read_text()), path
-
-
-class TestStoredResponses:
-    """Only the endpoint that made a response knows it."""
-
-    @pytest.fixture
-    def made(self, gateway: Gateway, models: list[StandIn]) -> list[str]:
-        """The ids of a response that the first endpoint made, and of one that the second made."""
-        gateway.configure(*(model.address for model in models))
-        first = gateway.http.post("/api/v1/responses", json={"input": "Hello"}, headers=CALLER).json()["id"]
-        models[0].script({"status": 429, "headers": {"retry-after": "60"}})
-        second = gateway.http.post("/api/v1/responses", json={"input": "Hello"}, headers=CALLER).json()["id"]
-        assert attempts(models) == [2, 1, 0]
-        return [first, second]
-
-    def test_one_is_found_whichever_endpoint_made_it(self, gateway: Gateway, made: list[str]) -> None:
-        for response_id in made:
-            for method, rest in (("GET", ""), ("GET", "/input_items"), ("DELETE", "")):
-                response = gateway.http.request(method, f"/api/v1/responses/{response_id}{rest}", headers=CALLER)
-                assert response.status_code == 200, response.text
-
-    @pytest.mark.parametrize("stream", [False, True])
-    def test_one_is_followed_whichever_endpoint_made_it(self, gateway: Gateway, made: list[str], stream: bool) -> None:
-        for response_id in made:
-            body = {"input": "And?", "previous_response_id": response_id, "stream": stream}
-            response = gateway.http.post("/api/v1/responses", json=body, headers=CALLER)
-            assert response.status_code == 200
-            assert response_id in response.text
-
-    def test_one_that_nobody_knows_is_azures_404(self, gateway: Gateway, models: list[StandIn], made: list[str]) -> None:
-        response = gateway.http.get("/api/v1/responses/resp_unknown", headers=CALLER)
-        assert response.status_code == 404
-        assert "Response with id 'resp_unknown' not found" in response.text
-        assert attempts(models) == [3, 2, 1]
-        assert gateway.state()["trouble"] == [1, 0, 0]
-
-    def test_one_that_may_be_at_an_endpoint_in_trouble_is_not_called_unknown(
-        self, gateway: Gateway, models: list[StandIn], made: list[str]
-    ) -> None:
-        models[0].script({"status": 503})
-        response = gateway.http.get(f"/api/v1/responses/{made[0]}", headers=CALLER)
-        assert response.status_code == 503
-        assert response.headers["retry-after"] == "10"
-
-    def test_without_a_stored_response_a_refusal_is_final(self, gateway: Gateway, models: list[StandIn]) -> None:
-        gateway.configure(*(model.address for model in models))
-        response = gateway.http.post("/api/v1/responses", json={"input": []}, headers=CALLER)
-        assert response.status_code == 400
-        assert attempts(models) == [1, 0, 0]
 
 
 class TestPool:

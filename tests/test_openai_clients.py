@@ -1,7 +1,5 @@
 """OpenAI's own SDKs and what builds on them, against the app, by nothing but another address and another key."""
 
-import asyncio
-import inspect
 import json
 import os
 import shutil
@@ -18,9 +16,10 @@ from pydantic import BaseModel
 
 from local import shapes
 from tests.running import PROJECT, Json, LocalApp, local_app
+from tests.sdk import SDK
+from tests.upstreams import CALLER_KEY
 
-KEY = "a-caller-key-of-these-tests"
-SETTINGS = {"CALLER_KEYS": f"tests={KEY}", "AZURE_OPENAI_DEPLOYMENTS": "gpt-4o=prod-4o,embed-3"}
+SETTINGS = {"CALLER_KEYS": f"tests={CALLER_KEY}", "AZURE_OPENAI_DEPLOYMENTS": "gpt-4o=prod-4o,embed-3"}
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 WEATHER: Any = {
     "type": "function",
@@ -36,50 +35,6 @@ NODE_FOLDER = PROJECT / "tests" / "node"
 class Event(BaseModel):
     name: str
     participants: list[str]
-
-
-class SDK:
-    """One of the SDK's classes, sync or async, used in the same way."""
-
-    def __init__(self, app: LocalApp, kind: type[Any], **options: Any) -> None:
-        self.app = app
-        self.runner = asyncio.Runner()
-        if issubclass(kind, AzureOpenAI | AsyncAzureOpenAI):
-            options |= {"azure_endpoint": f"{app.url}/api", "api_version": "2024-10-21"}
-        else:
-            options["base_url"] = f"{app.url}/api/v1"
-        self.client = kind(**{"api_key": KEY, "max_retries": 0, **options})
-
-    def result(self, call: Any) -> Any:
-        return self.runner.run(self.resolved(call)) if inspect.isawaitable(call) else call
-
-    async def resolved(self, call: Any) -> Any:
-        return await call
-
-    def events(self, call: Any) -> list[Any]:
-        """All that a stream brings."""
-        stream = self.result(call)
-        return [*stream] if hasattr(stream, "__iter__") else self.runner.run(self.collected(stream))
-
-    def managed(self, manager: Any) -> tuple[list[Any], Any]:
-        """All that the SDK's own stream helper brings, and what it makes of it."""
-        if not hasattr(manager, "__enter__"):
-            return self.runner.run(self.managed_async(manager))
-        with manager as stream:
-            events = [*stream]
-            return events, stream.get_final_completion()
-
-    async def managed_async(self, manager: Any) -> tuple[list[Any], Any]:
-        async with manager as stream:
-            events = [event async for event in stream]
-            return events, await stream.get_final_completion()
-
-    async def collected(self, stream: Any) -> list[Any]:
-        return [event async for event in stream]
-
-    def close(self) -> None:
-        self.result(self.client.close())
-        self.runner.close()
 
 
 @pytest.fixture(scope="module", params=["2025-04-01-preview", "v1"])
@@ -292,7 +247,7 @@ class TestErrors:
 
 def test_langchain(called_app: LocalApp) -> None:
     called_app.model.clear()
-    address: Any = {"base_url": f"{called_app.url}/api/v1", "api_key": KEY, "max_retries": 0}
+    address: Any = {"base_url": f"{called_app.url}/api/v1", "api_key": CALLER_KEY, "max_retries": 0}
     chat = ChatOpenAI(model="gpt-4o", **address)
     assert "Hello" in chat.invoke("Hello").content
     called_app.model.script({"reply": "one and two"})
@@ -311,7 +266,7 @@ def test_the_javascript_sdk(called_app: LocalApp) -> None:
     run = subprocess.run(
         ["node", "client.js"],
         cwd=NODE_FOLDER,
-        env={"PATH": os.environ["PATH"], "OPENAI_BASE_URL": f"{called_app.url}/api/v1", "OPENAI_API_KEY": KEY},
+        env={"PATH": os.environ["PATH"], "OPENAI_BASE_URL": f"{called_app.url}/api/v1", "OPENAI_API_KEY": CALLER_KEY},
         capture_output=True,
         text=True,
         timeout=60,

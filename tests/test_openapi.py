@@ -10,13 +10,12 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from shared import openapi
 from tests.running import Json, LocalApp, local_app
-
-KEY = "a-caller-key-of-these-tests"
+from tests.upstreams import CALLER_KEY
 
 
 @pytest.fixture(scope="module")
 def keyed_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
-    with local_app(tmp_path_factory.mktemp("app"), "--enable-auth", CALLER_KEYS=f"tests={KEY}") as app:
+    with local_app(tmp_path_factory.mktemp("app"), "--enable-auth", CALLER_KEYS=f"tests={CALLER_KEY}") as app:
         yield app
 
 
@@ -75,16 +74,18 @@ def validate(document: Json, described: Json, status: int, content_type: str, bo
 def credentials(app: LocalApp, described: Json) -> list[dict[str, str]]:
     """Headers for each of the ways in which the operation says it can be called."""
     ways = {
-        "bearer": {"authorization": f"Bearer {KEY}"},
-        "apiKey": {"api-key": KEY},
-        "xApiKey": {"x-api-key": KEY},
+        "bearer": {"authorization": f"Bearer {CALLER_KEY}"},
+        "apiKey": {"api-key": CALLER_KEY},
+        "xApiKey": {"x-api-key": CALLER_KEY},
         "functionKey": {"x-functions-key": function_key(app)},
     }
     return [ways[next(iter(way))] for way in described["security"]] or [{}]
 
 
 def test_every_example_and_every_address_is_answered_as_described(keyed_app: LocalApp, document: Json) -> None:
-    made = keyed_app.http.post("/api/v1/responses", json={"input": "Hello", "background": True}, headers={"api-key": KEY})
+    made = keyed_app.http.post(
+        "/api/v1/responses", json={"input": "Hello", "background": True}, headers={"api-key": CALLER_KEY}
+    )
     for method, path, described in operations(document):
         identifier = made.json()["id"] if "/responses/" in path else "gpt-4o-mini"
         url = "/api" + path.replace("{id}", identifier).replace("{deployment}", "gpt-4o-mini")
@@ -128,7 +129,7 @@ def test_errors_are_answered_as_described(
     if script:
         keyed_app.model.script(script)
     body = {"messages": [{"role": "user", "content": "Hello"}], **body}
-    response = keyed_app.http.post("/api/v1/chat/completions", json=body, headers={"api-key": KEY})
+    response = keyed_app.http.post("/api/v1/chat/completions", json=body, headers={"api-key": CALLER_KEY})
     assert response.status_code == status
     described = document["paths"]["/v1/chat/completions"]["post"]
     validate(document, described, status, response.headers["content-type"], response.json())

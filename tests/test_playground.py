@@ -1,32 +1,17 @@
 """The chat page in a real browser: Debian's Chromium, driven by Playwright."""
 
-import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.running import PROJECT, Json, StandIn, local_app
+from tests.browser import AXE, CHROMIUM, faultless_page, launched, opened, say, sent, violations
+from tests.running import StandIn, local_app
 from tests.upstreams import CALLER_KEY, Gateway
 
-CHROMIUM = shutil.which("chromium")
-AXE = PROJECT / "tests" / "node" / "node_modules" / "axe-core" / "axe.min.js"
-# Nothing of Chromium's own goes to the network.
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-# Milliseconds, on a machine that is busy with other things.
-PATIENCE = 30_000
 INJECTION = """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2"> [a](javascript:hacked=3)
 ```html
 </code></pre><svg onload="window.hacked = 4">
@@ -40,10 +25,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -56,23 +39,8 @@ def model(shared_model: StandIn, gateway: Gateway) -> StandIn:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context()
-    context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    page = context.new_page()
-    failed: list[str] = []
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    page.on("console", lambda message: failed.append(message.text) if "Content Security Policy" in message.text else None)
-    yield page
-    context.close()
-    assert failed == []
-
-
-def opened(page: Page, url: str) -> None:
-    """Opens the page and waits until it knows the models, and how the app is: its probe would use up a script."""
-    page.goto(f"{url}/playground")
-    expect(page.get_by_role("combobox", name="Model")).to_be_enabled()
-    expect(page.get_by_role("status")).to_have_text("healthy")
+    with faultless_page(browser) as page:
+        yield page
 
 
 @pytest.fixture
@@ -81,17 +49,6 @@ def chat(page: Page, gateway: Gateway, model: StandIn) -> Page:
     opened(page, f"{gateway.app.url}/api")
     model.clear()
     return page
-
-
-def say(page: Page, text: str) -> None:
-    page.get_by_role("textbox", name="Message").fill(text)
-    page.get_by_role("button", name="Send").click()
-
-
-def sent(model: StandIn, at: int = -1) -> Json:
-    """The body of a request that Azure got."""
-    body: Json = json.loads(model.journal()[at].body)
-    return body
 
 
 def test_pieces_appear_as_they_come(chat: Page, model: StandIn) -> None:
@@ -221,59 +178,6 @@ class TestKeys:
         expect(page.get_by_role("article")).to_have_count(0)
 
 
-class TestTrouble:
-    def test_throttled_counts_down_and_then_tries_again(self, chat: Page, model: StandIn) -> None:
-        model.script({"status": 429, "headers": {"retry-after": "3"}})
-        say(chat, "Hello")
-        expect(chat.get_by_role("alert")).to_contain_text("The model is throttled")
-        expect(chat.get_by_role("button", name=re.compile("Try again in [123] s"))).to_be_disabled()
-        again = chat.get_by_role("button", name="Try again", exact=True)
-        expect(again).to_be_enabled()
-        again.click()
-        expect(chat.get_by_text("first token after")).to_be_visible()
-        expect(chat.get_by_role("alert")).to_have_count(0)
-        assert sent(model)["messages"] == [{"role": "user", "content": "Hello"}]
-
-    def test_a_stream_that_breaks_off_keeps_its_pieces_and_can_be_tried_again(self, chat: Page, model: StandIn) -> None:
-        model.script({"reply": "one and two and three", "cut": 1})
-        say(chat, "Hello")
-        expect(chat.get_by_role("alert")).to_contain_text("The answer broke off.")
-        expect(chat.locator("article .text").last).to_have_text("one and")
-        chat.get_by_role("button", name="Try again").click()
-        expect(chat.get_by_role("article")).to_have_count(2)
-        expect(chat.get_by_role("alert")).to_have_count(0)
-        assert sent(model)["messages"] == [{"role": "user", "content": "Hello"}]
-
-    def test_a_filtered_prompt_is_told_and_not_part_of_what_follows(self, chat: Page, model: StandIn) -> None:
-        model.script({"status": 400, "body": {"error": {"code": "content_filter", "message": "<b>filtered</b>"}}})
-        say(chat, "Hello")
-        expect(chat.get_by_role("alert")).to_contain_text("The content filter refused this prompt.")
-        expect(chat.get_by_role("alert")).to_contain_text("<b>filtered</b>")
-        say(chat, "Something else")
-        expect(chat.get_by_text("first token after")).to_be_visible()
-        assert sent(model)["messages"] == [{"role": "user", "content": "Something else"}]
-
-    def test_api_versions_that_know_no_stream_options_do_without(self, chat: Page, model: StandIn) -> None:
-        refusal = {"error": {"message": "Unrecognized request argument supplied: stream_options", "param": None}}
-        model.script({"status": 400, "body": refusal})
-        say(chat, "Hello")
-        expect(chat.get_by_text("first token after")).to_be_visible()
-        assert ["stream_options" in json.loads(entry.body) for entry in model.journal()] == [True, False]
-
-    def test_an_app_that_is_not_configured_says_so(self, page: Page, gateway: Gateway) -> None:
-        gateway.configure(CALLER_KEYS="")
-        page.goto(f"{gateway.app.url}/api/playground")
-        expect(page.get_by_role("alert")).to_contain_text("The app is not configured yet.")
-        expect(page.get_by_role("alert")).to_contain_text("AZURE_OPENAI_ENDPOINT")
-        expect(page.get_by_role("status")).to_have_text("not configured")
-
-    def test_an_app_that_is_gone_is_told(self, chat: Page) -> None:
-        chat.context.set_offline(True)
-        say(chat, "Hello")
-        expect(chat.get_by_role("alert")).to_contain_text("The app cannot be reached.")
-        expect(chat.get_by_role("status")).to_have_text("unreachable")
-
-
 def test_what_the_model_says_is_text_and_never_markup(chat: Page, model: StandIn) -> None:
     asked: list[str] = []
     chat.on("request", lambda request: asked.append(request.url))
@@ -311,12 +215,6 @@ def test_axe_finds_nothing(browser: Browser, gateway: Gateway, shared_model: Sta
         page.get_by_text("System prompt").first.click()
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-def violations(page: Page) -> list[str]:
-    page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run()")["violations"]
-    return [f"{violation['impact']}: {violation['id']} {violation['nodes'][0]['html']}" for violation in found]
 
 
 @pytest.mark.parametrize("prefix", ["", "ai/v2"])

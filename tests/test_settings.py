@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import SettingsError
-from shared.settings import Endpoint, Settings, health_check_schedule
+from shared.settings import Endpoint, Settings
 
 ENDPOINT = "https://name.openai.azure.com"
 KEY = "0123456789abcdef-secret"
@@ -225,39 +225,6 @@ def test_a_bad_value_is_named(name: str, value: str, problem: str) -> None:
     assert list(found) == [name]
     assert problem in found[name]
     assert KEY not in str(found)
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        "0 */5 * * * *",
-        "*/5 * * * *",
-        "*/2 * * * * *",
-        "0 0 9-17/2 * * MON-FRI",
-        "0 0,30 8 1-7,15 Jan,FEB sun",
-        "0 0 0 31 12 6",
-    ],
-)
-def test_the_schedule_of_the_health_check(schedule: str) -> None:
-    assert health_check_schedule({"HEALTH_CHECK_SCHEDULE": schedule}, Path("absent.env")) == schedule
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    ["often", "* * * *", "* * * * * * *", "60 * * * * *", "* * 24 * * *", "* * * 0 * *", "* * * * 13 *", "* * * * * 7",
-     "*/0 * * * * *", "1- * * * * *", "0 0 0 * FOO *", "00:05:00", "%NAME%"],
-)  # fmt: skip
-def test_a_schedule_that_cannot_be_read_is_named_and_the_default_used(
-    schedule: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert health_check_schedule({"HEALTH_CHECK_SCHEDULE": schedule}, Path("absent.env")) == "0 */5 * * * *"
-    (record,) = caplog.records
-    assert f"HEALTH_CHECK_SCHEDULE {schedule!r} is not an NCRONTAB expression" in record.getMessage()
-
-
-def test_the_schedule_has_a_default(caplog: pytest.LogCaptureFixture) -> None:
-    assert health_check_schedule({}, Path("absent.env")) == "0 */5 * * * *"
-    assert caplog.records == []
 
 
 def test_numbers_and_switches() -> None:

@@ -141,6 +141,7 @@ class Gateway:
 
 
 @contextmanager
-def gateway_app(folder: Path, **environ: str) -> Iterator[Gateway]:
-    with local_app(folder, "--no-simulator", more=CONTROLS, **environ) as app:
+def gateway_app(folder: Path, more: str = "", **environ: str) -> Iterator[Gateway]:
+    """The app with these controls, and with `more` appended to it."""
+    with local_app(folder, "--no-simulator", more=CONTROLS + more, **environ) as app:
         yield Gateway(app)

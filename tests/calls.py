@@ -1,0 +1,17 @@
+"""A call through the gateway, and how often each resource was tried for it."""
+
+import httpx2
+
+from tests.running import Json, StandIn
+from tests.upstreams import CALLER_KEY, Gateway
+
+CALLER = {"api-key": CALLER_KEY}
+CHAT: Json = {"messages": [{"role": "user", "content": "Hello"}]}
+
+
+def call(gateway: Gateway, path: str = "/api/v1/chat/completions", **fields: object) -> httpx2.Response:
+    return gateway.http.post(path, json={**CHAT, **fields}, headers=CALLER)
+
+
+def attempts(models: list[StandIn]) -> list[int]:
+    return [len(model.journal()) for model in models]

@@ -1,0 +1,97 @@
+"""What the chat page shows and offers when something is wrong."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import AXE, CHROMIUM, faultless_page, launched, opened, say, sent
+from tests.running import StandIn
+from tests.upstreams import Gateway
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and AXE.is_file()), reason="needs Chromium, and the packages of Node.js: npm ci --prefix tests/node"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def model(shared_model: StandIn, gateway: Gateway) -> StandIn:
+    """The only endpoint of an app that anybody may call."""
+    shared_model.clear()
+    gateway.configure(shared_model.address, CALLER_KEYS="")
+    return shared_model
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with faultless_page(browser) as page:
+        yield page
+
+
+@pytest.fixture
+def chat(page: Page, gateway: Gateway, model: StandIn) -> Page:
+    """The page, ready for a first message; the stand-in's journal is empty."""
+    opened(page, f"{gateway.app.url}/api")
+    model.clear()
+    return page
+
+
+class TestTrouble:
+    def test_throttled_counts_down_and_then_tries_again(self, chat: Page, model: StandIn) -> None:
+        model.script({"status": 429, "headers": {"retry-after": "3"}})
+        say(chat, "Hello")
+        expect(chat.get_by_role("alert")).to_contain_text("The model is throttled")
+        expect(chat.get_by_role("button", name=re.compile("Try again in [123] s"))).to_be_disabled()
+        again = chat.get_by_role("button", name="Try again", exact=True)
+        expect(again).to_be_enabled()
+        again.click()
+        expect(chat.get_by_text("first token after")).to_be_visible()
+        expect(chat.get_by_role("alert")).to_have_count(0)
+        assert sent(model)["messages"] == [{"role": "user", "content": "Hello"}]
+
+    def test_a_stream_that_breaks_off_keeps_its_pieces_and_can_be_tried_again(self, chat: Page, model: StandIn) -> None:
+        model.script({"reply": "one and two and three", "cut": 1})
+        say(chat, "Hello")
+        expect(chat.get_by_role("alert")).to_contain_text("The answer broke off.")
+        expect(chat.locator("article .text").last).to_have_text("one and")
+        chat.get_by_role("button", name="Try again").click()
+        expect(chat.get_by_role("article")).to_have_count(2)
+        expect(chat.get_by_role("alert")).to_have_count(0)
+        assert sent(model)["messages"] == [{"role": "user", "content": "Hello"}]
+
+    def test_a_filtered_prompt_is_told_and_not_part_of_what_follows(self, chat: Page, model: StandIn) -> None:
+        model.script({"status": 400, "body": {"error": {"code": "content_filter", "message": "<b>filtered</b>"}}})
+        say(chat, "Hello")
+        expect(chat.get_by_role("alert")).to_contain_text("The content filter refused this prompt.")
+        expect(chat.get_by_role("alert")).to_contain_text("<b>filtered</b>")
+        say(chat, "Something else")
+        expect(chat.get_by_text("first token after")).to_be_visible()
+        assert sent(model)["messages"] == [{"role": "user", "content": "Something else"}]
+
+    def test_api_versions_that_know_no_stream_options_do_without(self, chat: Page, model: StandIn) -> None:
+        refusal = {"error": {"message": "Unrecognized request argument supplied: stream_options", "param": None}}
+        model.script({"status": 400, "body": refusal})
+        say(chat, "Hello")
+        expect(chat.get_by_text("first token after")).to_be_visible()
+        assert ["stream_options" in json.loads(entry.body) for entry in model.journal()] == [True, False]
+
+    def test_an_app_that_is_not_configured_says_so(self, page: Page, gateway: Gateway) -> None:
+        gateway.configure(CALLER_KEYS="")
+        page.goto(f"{gateway.app.url}/api/playground")
+        expect(page.get_by_role("alert")).to_contain_text("The app is not configured yet.")
+        expect(page.get_by_role("alert")).to_contain_text("AZURE_OPENAI_ENDPOINT")
+        expect(page.get_by_role("status")).to_have_text("not configured")
+
+    def test_an_app_that_is_gone_is_told(self, chat: Page) -> None:
+        chat.context.set_offline(True)
+        say(chat, "Hello")
+        expect(chat.get_by_role("alert")).to_contain_text("The app cannot be reached.")
+        expect(chat.get_by_role("status")).to_have_text("unreachable")

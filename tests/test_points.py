@@ -1,0 +1,251 @@
+"""What each kind of call leaves behind in metrics, and in its span."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.recorder import CALLER, CHAT, DURATION, FIRST_CHUNK, MESSAGES, RECORDER, TOKENS, told, told_when_ended
+from tests.running import Json, StandIn
+from tests.upstreams import CALLER_KEY, Gateway, Upstreams, gateway_app
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with gateway_app(tmp_path_factory.mktemp("app"), RECORDER) as gateway:
+        yield gateway
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_before(gateway: Gateway) -> None:
+    told(gateway)
+
+
+@pytest.fixture
+def second(upstreams: Upstreams) -> Iterator[StandIn]:
+    model = upstreams.azure()
+    yield model
+    model.http.close()
+
+
+def basics(model: StandIn, endpoint: int = 1, **more: Any) -> Json:
+    """The attributes that every point of a call has."""
+    host, port = model.address.removeprefix("http://").split(":")
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "azure.ai.openai",
+        "gen_ai.request.model": "chat",
+        "gateway.caller": "tests",
+        "gateway.endpoint": endpoint,
+        "server.address": host,
+        "server.port": int(port),
+        **{name.replace("__", "."): value for name, value in more.items()},
+    }
+
+
+def assert_points(found: Json, attributes: Json, *, attempts: int, error: str | None, tokens: Json, is_stream: bool) -> None:
+    """That these are the points of one call, no more and no fewer."""
+    outcome = {"error.type": error} if error else {}
+    expected = [(DURATION, "s", {**attributes, **outcome, "gateway.attempts": attempts}, None)]
+    expected += [(TOKENS, "{token}", {**attributes, "gen_ai.token.type": kind}, n) for kind, n in tokens.items()]
+    if is_stream:
+        expected.append((FIRST_CHUNK, "s", attributes, None))
+    points = [
+        (p["metric"], p["unit"], p["attributes"], p["sum"] if p["metric"] == TOKENS else None) for p in found["points"]
+    ]
+    assert sorted(points, key=repr) == sorted(expected, key=repr)
+    assert [point["count"] for point in found["points"]] == [1] * len(expected)
+    assert all(0 < p["sum"] < 60 for p in found["points"] if p["metric"] != TOKENS)
+
+
+def only_span(found: Json, name: str, attributes: Json, *, error: str | None = None) -> None:
+    (span,) = found["spans"]
+    first_chunk = span["attributes"].pop("gen_ai.response.time_to_first_chunk", None)
+    assert first_chunk is None or 0 < first_chunk < 60
+    assert span["attributes"] == attributes | ({"error.type": error} if error else {})
+    assert (span["name"], span["kind"], span["failed"]) == (name, "CLIENT", error is not None)
+    # A status' description or an event could hold an exception's text.
+    assert (span["description"], span["events"]) == (None, 0)
+
+
+class TestPoints:
+    def test_of_a_chat(self, gateway: Gateway, model: StandIn) -> None:
+        body = gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).json()
+        found = told(gateway)
+        attributes = basics(model, gen_ai__response__model=body["model"])
+        used = {"input": body["usage"]["prompt_tokens"], "output": body["usage"]["completion_tokens"]}
+        assert_points(found, attributes, attempts=1, error=None, tokens=used, is_stream=False)
+        span = attributes | {
+            "gen_ai.request.stream": False,
+            "gen_ai.response.id": body["id"],
+            "gen_ai.response.finish_reasons": ["stop"],
+            "gen_ai.usage.input_tokens": used["input"],
+            "gen_ai.usage.output_tokens": used["output"],
+            "gateway.attempts": 1,
+        }
+        only_span(found, "chat chat", span)
+
+    @pytest.mark.parametrize("path", ["/api/chat", CHAT])
+    def test_of_a_stream(self, gateway: Gateway, model: StandIn, path: str) -> None:
+        body = {**MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
+        gateway.http.post(path, json=body, headers=CALLER).raise_for_status()
+        found = told_when_ended(gateway)
+        (entry,) = model.journal(ended=1)
+        used = {"input": entry.usage["prompt_tokens"], "output": entry.usage["completion_tokens"]}
+        caller = {"gateway.caller": "(chat)"} if path == "/api/chat" else {}
+        name = found["spans"][0]["attributes"]["gen_ai.response.model"]
+        assert name.endswith("-2026-11-01")
+        attributes = basics(model, gen_ai__response__model=name) | caller
+        assert_points(found, attributes, attempts=1, error=None, tokens=used, is_stream=True)
+        response_id = found["spans"][0]["attributes"]["gen_ai.response.id"]
+        assert response_id.startswith("chatcmpl-")
+        span = attributes | {
+            "gen_ai.request.stream": True,
+            "gen_ai.response.id": response_id,
+            "gen_ai.response.finish_reasons": ["stop"],
+            "gen_ai.usage.input_tokens": used["input"],
+            "gen_ai.usage.output_tokens": used["output"],
+            "gateway.attempts": 1,
+        }
+        only_span(found, "chat chat", span)
+
+    def test_of_embeddings(self, gateway: Gateway, model: StandIn) -> None:
+        body = gateway.http.post("/api/v1/embeddings", json={"input": "Hello", "model": "other"}, headers=CALLER).json()
+        found = told(gateway)
+        attributes = basics(
+            model,
+            gen_ai__operation__name="embeddings",
+            gen_ai__request__model="other",
+            gen_ai__response__model=body["model"],
+        )
+        used = {"input": body["usage"]["prompt_tokens"]}
+        assert_points(found, attributes, attempts=1, error=None, tokens=used, is_stream=False)
+        more = {"gen_ai.request.stream": False, "gen_ai.usage.input_tokens": used["input"], "gateway.attempts": 1}
+        only_span(found, "embeddings other", attributes | more)
+
+    def test_of_a_streamed_response(self, gateway: Gateway, model: StandIn) -> None:
+        gateway.http.post("/api/v1/responses", json={"input": "Hello", "stream": True}, headers=CALLER).raise_for_status()
+        found = told_when_ended(gateway)
+        (entry,) = model.journal(ended=1)
+        used = {"input": entry.usage["input_tokens"], "output": entry.usage["output_tokens"]}
+        seen = found["spans"][0]["attributes"]
+        attributes = basics(model, gen_ai__response__model=seen["gen_ai.response.model"])
+        assert_points(found, attributes, attempts=1, error=None, tokens=used, is_stream=True)
+        assert seen["gen_ai.response.id"].startswith("resp_")
+        span = attributes | {
+            "gen_ai.request.stream": True,
+            "gen_ai.response.id": seen["gen_ai.response.id"],
+            "gen_ai.response.finish_reasons": ["completed"],
+            "gen_ai.usage.input_tokens": used["input"],
+            "gen_ai.usage.output_tokens": used["output"],
+            "gateway.attempts": 1,
+        }
+        only_span(found, "chat chat", span)
+
+    def test_of_a_content_filter_refusal(self, gateway: Gateway, model: StandIn) -> None:
+        body = {"error": {"code": "content_filter", "message": "x", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}
+        model.script({"status": 400, "body": body})
+        assert gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).status_code == 400
+        found = told(gateway)
+        attributes = basics(model)
+        assert_points(found, attributes, attempts=1, error="content_filter", tokens={}, is_stream=False)
+        more = {"gen_ai.request.stream": False, "gateway.attempts": 1}
+        only_span(found, "chat chat", attributes | more, error="content_filter")
+
+    def test_of_a_429_with_failover(self, gateway: Gateway, model: StandIn, second: StandIn) -> None:
+        gateway.configure(model.address, second.address)
+        model.script({"status": 429})
+        body = gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).json()
+        found = told(gateway)
+        attributes = basics(second, endpoint=2, gen_ai__response__model=body["model"])
+        used = {"input": body["usage"]["prompt_tokens"], "output": body["usage"]["completion_tokens"]}
+        assert_points(found, attributes, attempts=2, error=None, tokens=used, is_stream=False)
+
+    def test_of_a_429_everywhere(self, gateway: Gateway, model: StandIn, second: StandIn) -> None:
+        gateway.configure(model.address, second.address)
+        model.script({"status": 429})
+        second.script({"status": 429})
+        assert gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).status_code == 429
+        assert_points(told(gateway), basics(second, endpoint=2), attempts=2, error="429", tokens={}, is_stream=False)
+
+    @pytest.mark.parametrize("path", ["/api/chat", CHAT, "/api/v1/responses"])
+    def test_of_an_abandoned_stream(self, gateway: Gateway, model: StandIn, path: str) -> None:
+        model.script({"reply": "one and two and three", "step": True})
+        model.permit()
+        fields = {"input": "Hello"} if path.endswith("responses") else MESSAGES
+        with gateway.http.stream("POST", path, json={**fields, "stream": True}, headers=CALLER) as response:
+            for text in response.iter_text():
+                if "one and" in text:
+                    break
+        found = told_when_ended(gateway)
+        seen = found["spans"][0]["attributes"]
+        caller = {"gateway.caller": "(chat)"} if path == "/api/chat" else {}
+        attributes = basics(model, gen_ai__response__model=seen["gen_ai.response.model"]) | caller
+        assert_points(found, attributes, attempts=1, error="caller_gone", tokens={}, is_stream=True)
+        assert seen["gen_ai.response.id"]
+        assert "gen_ai.response.finish_reasons" not in seen
+
+    def test_of_a_stream_that_breaks_off(self, gateway: Gateway, model: StandIn) -> None:
+        model.script({"reply": "one and two and three", "cut": 1})
+        gateway.http.post(CHAT, json={**MESSAGES, "stream": True}, headers=CALLER)
+        (point,) = (p for p in told_when_ended(gateway)["points"] if p["metric"] == DURATION)
+        assert point["attributes"]["error.type"] == "stream_broken"
+
+    def test_of_a_stream_in_which_azure_tells_of_an_error(self, gateway: Gateway, model: StandIn) -> None:
+        raw = 'data: {"choices":[],"model":"a"}\n\ndata: {"error":{"code":"x","message":"y"}}\n\n'
+        model.script({"raw": raw, "headers": {"content-type": "text/event-stream"}})
+        gateway.http.post(CHAT, json={**MESSAGES, "stream": True}, headers=CALLER)
+        (point,) = (p for p in told_when_ended(gateway)["points"] if p["metric"] == DURATION)
+        assert point["attributes"]["error.type"] == "upstream_error"
+
+    def test_of_a_deadline(self, gateway: Gateway, model: StandIn) -> None:
+        gateway.configure(model.address, REQUEST_TIMEOUT_SECONDS="0.3")
+        model.script({"hang": True})
+        assert gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).status_code == 504
+        model.permit()
+        assert_points(told(gateway), basics(model), attempts=1, error="deadline_exceeded", tokens={}, is_stream=False)
+
+    def test_of_a_caller_who_leaves_before_the_answer(self, gateway: Gateway, model: StandIn) -> None:
+        model.script({"hang": True})
+        body = msgspec.json.encode(MESSAGES)
+        with gateway.app.sent("POST", CHAT, body, api_key=CALLER_KEY):
+            model.journal(requests=1)
+        found = told_when_ended(gateway)
+        assert_points(found, basics(model), attempts=1, error="caller_gone", tokens={}, is_stream=False)
+
+    def test_of_a_call_beyond_the_limit(self, gateway: Gateway, model: StandIn) -> None:
+        gateway.configure(model.address, MAX_CONCURRENT_CALLS="1")
+        model.script({"hang": True})
+        with gateway.app.sent("POST", CHAT, msgspec.json.encode(MESSAGES), api_key=CALLER_KEY):
+            model.journal(requests=1)
+            assert gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).status_code == 503
+            (point,) = (p for p in told(gateway)["points"] if p["metric"] == DURATION)
+        assert (point["attributes"]["error.type"], point["attributes"]["gateway.attempts"]) == ("too_many_calls", 0)
+        assert "gateway.endpoint" not in point["attributes"]
+        told_when_ended(gateway)
+
+    def test_of_a_chat_whose_answer_is_none(self, gateway: Gateway, model: StandIn) -> None:
+        model.script({"status": 200, "raw": "<html>", "headers": {"content-type": "text/html"}})
+        assert gateway.http.post("/api/chat", json=MESSAGES).status_code == 502
+        (point,) = (p for p in told(gateway)["points"] if p["metric"] == DURATION)
+        assert point["attributes"]["error.type"] == "upstream_error"
+
+    def test_of_a_stored_response_count_no_tokens_twice(self, gateway: Gateway, model: StandIn) -> None:
+        body = gateway.http.post("/api/v1/responses", json={"input": "Hello"}, headers=CALLER).json()
+        told(gateway)
+        again = gateway.http.get(f"/api/v1/responses/{body['id']}", headers=CALLER).json()
+        assert again["usage"] == body["usage"]
+        found = told(gateway)
+        assert [point["metric"] for point in found["points"]] == [DURATION]
+        assert found["spans"][0]["name"] == "stored_response"
+
+    def test_of_the_timer(self, gateway: Gateway, model: StandIn, second: StandIn) -> None:
+        gateway.configure(model.address, second.address)
+        second.script({"status": 503})
+        gateway.http.post("/admin/functions/health_probe", json={"input": ""}).raise_for_status()
+        for _ in range(400):
+            up = {p["attributes"]["gateway.endpoint"]: p["value"] for p in told(gateway)["points"] if p["value"] is not None}
+            if up:
+                break
+        assert up == {1: 1, 2: 0}
