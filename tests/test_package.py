@@ -18,6 +18,7 @@ PLANTED = (
     ".azure/config.json",
     ".azure/prod/.env",
     ".coverage",
+    ".coverage.host.1.x",
     ".devcontainer/devcontainer.json",
     ".dockerignore",
     ".env",

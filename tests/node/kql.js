@@ -13,6 +13,7 @@ const COMMON = "timestamp: datetime, name: string, itemCount: int, customDimensi
 const TABLES = {
   customMetrics: `(${COMMON}, value: real, valueCount: int, valueSum: real, valueMin: real, valueMax: real)`,
   dependencies: `(${COMMON}, duration: real, success: string, target: string, type: string, operation_Id: string)`,
+  requests: `(${COMMON}, duration: real, success: string, resultCode: string, operation_Id: string)`,
   traces: `(${COMMON}, message: string, severityLevel: int, operation_Id: string)`,
 };
 
