@@ -183,7 +183,7 @@ class Failover:
         except APIStatusError as exc:
             raise Refused(judge(exc.response, call, endpoint, self.settings)) from None
         except TRANSPORT_ERRORS as exc:
-            logger.warning("No answer from endpoint %d to %s: %s", endpoint.position, call.caller, exc.__cause__ or exc)
+            logger.warning("No answer from endpoint %d to %s: %s", endpoint.position, call.caller, cause_of(exc))
             error = UpstreamUnreachable()
         except TimeoutError:
             logger.warning("No answer from endpoint %d to %s in time", endpoint.position, call.caller)
@@ -206,6 +206,12 @@ class Failover:
 
 def nothing() -> None:
     pass
+
+
+def cause_of(exc: Exception) -> str:
+    """What the log may have of a failed call: the system's own words. Other texts may quote what has come."""
+    cause = exc.__cause__ or exc
+    return f"{type(cause).__name__}: {cause}" if isinstance(cause, OSError) else type(cause).__name__
 
 
 @functools.cache

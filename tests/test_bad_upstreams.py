@@ -115,6 +115,21 @@ def test_broken_answers_are_502_and_free_their_place(raw: RawUpstream, raw_app: 
         assert "localhost" not in response.text
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"reply-that-nobody-may-read\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nreply-that-nobody-may-read\r\n\r\n",
+        b"HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\nreply-that-nobody-may-read\r\n",
+    ],
+)
+def test_what_is_no_http_is_not_quoted_in_the_log(raw: RawUpstream, raw_app: LocalApp, answer: bytes) -> None:
+    raw.answer = answer
+    assert raw_app.chat({"prompt": "Hello"}).status_code == 502
+    raw_app.wait_for("No answer from endpoint 1 to (chat): ")
+    assert "reply-that-nobody-may-read" not in raw_app.output
+
+
 @pytest.mark.parametrize("status", [200, 429])
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_header_that_cannot_be_sent_on_is_dropped(raw: RawUpstream, raw_app: LocalApp, status: int, stream: bool) -> None:
