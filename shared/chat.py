@@ -9,6 +9,7 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from shared import caller_keys, relay, sse
 from shared.clients import CHAT_COMPLETIONS, InferenceCall
 from shared.errors import BadRequest, StreamBroken, UpstreamFailure
+from shared.events import Events
 from shared.failover import Failover
 from shared.inference import NULL, STREAM_OPTIONS_SINCE, Fields, deployment_of, headers_to_send, parse_field, parse_fields
 from shared.settings import Settings
@@ -112,7 +113,7 @@ def reply(body: bytes, headers: Mapping[str, str]) -> bytes:
     )
 
 
-class Deltas(relay.Events):
+class Deltas(Events):
     """The chat endpoint's events for a streamed completion."""
 
     def __init__(self, record: CallRecord) -> None:

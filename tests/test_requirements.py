@@ -55,3 +55,8 @@ def test_every_requirement_is_imported_or_says_why_not() -> None:
 def test_every_requirement_is_pinned() -> None:
     lines = [line for line in TEXT.splitlines() if line and not line.startswith("#")]
     assert len(names(TEXT)) == len(lines)
+
+
+def test_every_requirement_has_its_licence_in_contributing() -> None:
+    section = (PROJECT / "CONTRIBUTING.md").read_text().partition("## Licences")[2]
+    assert set(re.findall(r"^\| ([\w-]+) \| \S", section, re.MULTILINE)) - {"requirement"} == names(TEXT)

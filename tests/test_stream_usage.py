@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.relay import WithoutUsage
+from shared.events import WithoutUsage
 from shared.telemetry import CallRecord
 from tests.recorder import CALLER, CHAT, MESSAGES
 from tests.running import Json, StandIn
