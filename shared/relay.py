@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -163,11 +164,15 @@ class EventStreamResponse(StreamingResponse):
             raise Stalled from None
 
     async def tell_failure(self, exc: Exception, send: Send) -> None:
-        """Ends the stream with an event that tells of `exc`."""
-        broken = isinstance(exc, (*TRANSPORT_ERRORS, TimeoutError, StreamBroken))
-        error = StreamBroken() if broken else as_gateway_error(exc)
-        self.record.broke_off(str(error.code), exc)
-        await self.send_in_time(send, body(sse.event(error.body()), more=False))
+        """Ends the stream with an event that tells of `exc`, unless the caller has had all of it before."""
+        event = b""
+        if not self.events.is_done:
+            broken = isinstance(exc, (*TRANSPORT_ERRORS, TimeoutError, StreamBroken))
+            error = StreamBroken() if broken else as_gateway_error(exc)
+            self.record.broke_off(str(error.code), exc)
+            event = sse.event(error.body())
+        with suppress(Stalled):
+            await self.send_in_time(send, body(event, more=False))
 
     async def drain(self) -> None:
         """Reads what is left of an answer that has told all, for a moment: its connection can then serve another call."""

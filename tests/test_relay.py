@@ -14,6 +14,7 @@ from shared import relay, sse
 from shared.chat import Deltas
 from shared.clients import Clients, InferenceCall
 from shared.errors import CallerGone
+from shared.events import WholeEvents
 from shared.failover import Answer, Failover
 from shared.relay import EventStreamResponse, unless_hung_up
 from shared.settings import Settings
@@ -121,6 +122,17 @@ async def test_leaving_a_stream_in_a_silence_leaves_no_task_behind(answer: Answe
     assert not caller.is_over
     assert answer.record.error == "caller_gone"
     assert asyncio.all_tasks() <= before
+
+
+async def test_silence_after_done_is_no_failure(model: tuple[AzureOpenAI, Failover], caller: Caller) -> None:
+    raw = "data: {}\n\ndata: [DONE]\n\n"
+    headers = {"content-type": "text/event-stream"}
+    model[0].journal.scripts.append({"raw": raw, "pace": 60, "headers": headers})
+    answer = await model[1].send(CALL)
+    await caller.taking(EventStreamResponse(answer, WholeEvents(answer.record), 0.2, sse.CONTENT_TYPE))
+    assert b"".join(caller.taken).replace(sse.COMMENT, b"") == raw.encode()
+    assert caller.is_over
+    assert answer.record.error is None
 
 
 async def test_one_who_takes_nothing_is_given_up(answer: Answer, caller: Caller) -> None:
