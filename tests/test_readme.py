@@ -1,6 +1,7 @@
 """README tells the truth: its commands and programs run, and its tables are the code's."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -83,7 +84,10 @@ def test_make_has_the_target(target: str) -> None:
 
 
 def test_without_make_the_same_is_run() -> None:
-    run = subprocess.run(["make", "-n", "start"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    make = ["make", "-n", "--no-print-directory", "start"]
+    # Not as a part of the make that may run the tests.
+    environ = {"PATH": os.environ["PATH"]}
+    run = subprocess.run(make, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True)
     (command,) = (line for line in commands() if line.startswith(".venv/bin/python -m local"))
     assert run.stdout.splitlines()[-1].strip() == command
 
