@@ -144,9 +144,11 @@ class Deltas(Events):
         return b"".join(output)
 
     def end(self) -> bytes:
+        # A carriage return may be waiting for its other half.
+        output = self.feed(b"\n")
         if not self.is_done:
             raise StreamBroken
-        return b""
+        return output
 
 
 def chunk_of_completion(data: bytes) -> Completion | None:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 from shared import sse
-from shared.telemetry import CallRecord, is_usage_alone
+from shared.telemetry import FINISHED, CallRecord, is_usage_alone
 
 
 class Events(ABC):
@@ -47,18 +47,27 @@ class WholeEvents(Events):
         events = bytes(self.rest[:end])
         del self.rest[:end]
         self.record.read_events(events)
-        if events.rstrip().endswith(sse.DONE):
+        # Responses end without [DONE], but with their last state.
+        if events.rstrip().endswith(sse.DONE) or self.record.told.status in FINISHED:
             self.is_done = True
             self.record.completed()
         return events
 
     def end(self) -> bytes:
-        return bytes(self.rest)
+        rest = bytes(self.rest)
+        self.record.read_events(rest)
+        return rest
 
 
 class WithoutUsage(WholeEvents):
     """The same without the event that brings nothing but the usage."""
 
     def feed(self, chunk: bytes) -> bytes:
-        events = sse.split(super().feed(chunk))
-        return b"".join(event for event in events if not any(map(is_usage_alone, sse.data_of(event))))
+        return without_usage(super().feed(chunk))
+
+    def end(self) -> bytes:
+        return without_usage(super().end())
+
+
+def without_usage(events: bytes) -> bytes:
+    return b"".join(event for event in sse.split(events) if not any(map(is_usage_alone, sse.data_of(event))))

@@ -4,10 +4,11 @@ The SDK takes any httpx2 client and calls two methods of it. Both do here what t
 merging of defaults, no redirects (which would carry the credentials elsewhere), no cookies kept, no decoding.
 """
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator
 from typing import Any, cast
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
@@ -19,6 +20,12 @@ KEEPALIVE_EXPIRY = 30.0
 parsed = functools.lru_cache(maxsize=512)(httpx2.URL)
 
 
+@functools.cache
+def proxy_for(scheme: str, host: str) -> str | None:
+    """The proxy that the environment names. aiohttp would look into .netrc as well, and send what it finds there."""
+    return None if proxy_bypass(host) else getproxies().get(scheme)
+
+
 class Body(httpx2.AsyncByteStream):
     """The body of an answer of aiohttp's, as it comes."""
 
@@ -26,12 +33,27 @@ class Body(httpx2.AsyncByteStream):
         self.answer = answer
         # What has come and was not read yet, or what comes next; empty at the end.
         self.read = answer.content.readany
+        # After bytes that are no HTTP, aiohttp closes the connection and leaves the reader waiting.
+        protocol = answer.connection.protocol if answer.connection else None
+        self.closed = None if protocol is None else protocol.closed
+        if self.closed:
+            self.closed.add_done_callback(self.end)
+
+    def end(self, closed: asyncio.Future[None]) -> None:
+        if not closed.cancelled():
+            # Seen with that; the reader has it told.
+            closed.exception()
+        content = self.answer.content
+        if not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("The connection has ended."))
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while chunk := await self.read():
             yield chunk
 
     async def aclose(self) -> None:
+        if self.closed:
+            self.closed.remove_done_callback(self.end)
         # Closes the connection, unless the body was read to its end.
         self.answer.release()
         await self.answer.wait_for_close()
@@ -63,7 +85,12 @@ class HttpClient(httpx2.AsyncClient):
         """The answer to `request`; with `stream`, its body is still to be read. Raises `aiohttp.ClientError`."""
         self.session = self.session or self.open()
         answer = await self.session.request(
-            request.method, str(request.url), headers=request.headers, data=request.content or None, allow_redirects=False
+            request.method,
+            str(request.url),
+            headers=request.headers,
+            data=request.content or None,
+            allow_redirects=False,
+            proxy=proxy_for(request.url.scheme, request.url.host),
         )
         # The types know no bytes for names, which httpx2 takes as well.
         headers = cast(list[tuple[bytes, bytes]], list(answer.raw_headers))
@@ -85,8 +112,6 @@ class HttpClient(httpx2.AsyncClient):
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            # Only behind a proxy: aiohttp looks through the environment and .netrc at every call.
-            trust_env=bool(getproxies()),
         )
 
     async def aclose(self) -> None:

@@ -113,6 +113,8 @@ function showTrouble(trouble, where, again) {
 }
 
 function askForKey(refused) {
+  // A newer one may have been given meanwhile.
+  if (refused && sessionStorage.getItem(KEY) !== refused) return;
   if (refused) {
     sessionStorage.removeItem(KEY);
     $("key-why").textContent = "That key was not accepted. Ask the app's operator for one of its CALLER_KEYS.";
@@ -136,7 +138,7 @@ function request(signal) {
 }
 
 async function answer() {
-  const controller = new AbortController(), mine = chat;
+  const controller = new AbortController(), mine = chat, used = sessionStorage.getItem(KEY);
   busy(controller);
   clearTrouble();
   const started = performance.now();
@@ -199,7 +201,7 @@ async function answer() {
     const said = turns.pop();
     log.lastElementChild?.remove();
     prompt.value = said.content;
-    askForKey(true);
+    askForKey(used);
   } else if (failure) {
     const again = () => { if (text) article.remove(); answer(); };
     showTrouble(failure, log, [400, 404, 413, 422].includes(failure.status) ? null : again);
@@ -222,10 +224,11 @@ async function health() {
 
 async function models() {
   $("notice").replaceChildren();
+  const used = sessionStorage.getItem(KEY);
   let response;
   try {
     response = await call("v1/models");
-    if (response.status === 401) return askForKey(Boolean(sessionStorage.getItem(KEY)));
+    if (response.status === 401) return askForKey(used);
     if (!response.ok) throw await troubleOf(response);
     const { data } = await response.json();
     model.replaceChildren(...data.map(({ id }) => new Option(id, id)));

@@ -73,7 +73,8 @@ class EventStreamResponse(StreamingResponse):
         self.idle = idle
         self.clock = asyncio.get_running_loop().time
         self.last_chunk = self.last_sent = self.clock()
-        self.is_sending = False
+        # Comments are sent from another task than the rest.
+        self.sending = asyncio.Lock()
         # The last header keeps proxies such as nginx from collecting the events.
         headers = {
             **answer.headers,
@@ -114,9 +115,7 @@ class EventStreamResponse(StreamingResponse):
                 self.last_chunk = self.clock()
                 self.record.chunk_came()
                 if output := events.feed(chunk):
-                    self.is_sending, self.last_sent = True, self.last_chunk
-                    await send(body(output))
-                    self.is_sending = False
+                    await self.send(send, body(output))
                 if events.is_over:
                     await self.drain()
                     break
@@ -130,15 +129,14 @@ class EventStreamResponse(StreamingResponse):
         await self.send(send, body(output, more=False))
 
     async def send(self, send: Send, message: Message) -> None:
-        self.is_sending = True
-        self.last_sent = self.clock()
-        await send(message)
-        self.is_sending = False
+        async with self.sending:
+            self.last_sent = self.clock()
+            await send(message)
 
     def due(self) -> float:
         """Seconds until the next moment at which time may ask for something."""
         now = self.clock()
-        if self.is_sending:
+        if self.sending.locked():
             # A silence may begin as soon as that is over.
             return min(max(self.last_sent + self.idle - now, 0), KEEP_ALIVE_INTERVAL)
         return max(min(self.last_chunk + self.idle, self.last_sent + KEEP_ALIVE_INTERVAL) - now, 0)
@@ -146,7 +144,7 @@ class EventStreamResponse(StreamingResponse):
     async def act_on_time(self, send: Send) -> None:
         """Sends a comment when one is due. Raises `TimeoutError` when Azure, and `Stalled` when the caller is too slow."""
         now = self.clock()
-        if self.is_sending:
+        if self.sending.locked():
             # A caller who takes long is no silence of Azure's.
             self.last_chunk = now
             if now >= self.last_sent + self.idle:

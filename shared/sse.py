@@ -62,5 +62,5 @@ class EventParser:
 
 def data_of(events: bytes) -> list[bytes]:
     """The data of `events`, whole ones."""
-    # A carriage return at their end is no half of anything.
-    return EventParser().feed(events + b"\n")
+    # A carriage return at their end is no half of anything; and the last one may lack its end.
+    return EventParser().feed(events + b"\n\n")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,8 @@ class RawUpstream:
 
     def __init__(self) -> None:
         self.answer = b""
+        self.later = b""
+        """What follows the answer, in a packet of its own."""
         self.closes = True
         self.requests: list[bytes] = []
         self.port = 0
@@ -39,6 +42,9 @@ class RawUpstream:
                 self.requests.append(head)
                 writer.write(self.answer)
                 await writer.drain()
+                if self.later:
+                    await asyncio.sleep(0.1)
+                    writer.write(self.later)
                 if self.closes:
                     # aiohttp drops what it has not handed out yet when the connection ends too early.
                     await asyncio.sleep(0.1)
@@ -71,7 +77,7 @@ def raw_app(raw: RawUpstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(autouse=True)
 def reset(raw: RawUpstream) -> None:
-    raw.answer, raw.closes = b"", True
+    raw.answer, raw.later, raw.closes = b"", b"", True
     raw.requests.clear()
 
 
@@ -128,6 +134,35 @@ def test_what_is_no_http_is_not_quoted_in_the_log(raw: RawUpstream, raw_app: Loc
     assert raw_app.chat({"prompt": "Hello"}).status_code == 502
     raw_app.wait_for("No answer from endpoint 1 to (chat): ")
     assert "reply-that-nobody-may-read" not in raw_app.output
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_bytes_that_are_no_chunk_end_the_answer_at_once(raw: RawUpstream, raw_app: LocalApp, stream: bool) -> None:
+    raw.answer, raw.later, raw.closes = STREAM + b"\r\n" + chunked(PIECE), b"zz\r\n", False
+    response = raw_app.chat({"prompt": "Hello", "stream": stream})
+    assert ("stream_broken" if stream else "upstream_unreachable") in response.text
+    # Not by the idle limit.
+    raw_app.wait_for("error=stream_broken cause=ClientPayloadError" if stream else "status=502 error=upstream_unreachable")
+
+
+def test_a_proxy_gets_the_call_and_nothing_of_netrc(raw: RawUpstream, folder: Path) -> None:
+    raw.answer = b"HTTP/1.1 400 Bad\r\ncontent-length: 2\r\n\r\n{}"
+    netrc = folder.parent / "netrc"
+    netrc.write_text("default login somebody password secret\n")
+    settings = {
+        "AZURE_OPENAI_ENDPOINT": "http://localhost:9",
+        "AZURE_OPENAI_KEY": "some-key",
+        "AZURE_OPENAI_API_VERSION": "v1",
+        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
+        "http_proxy": f"http://127.0.0.1:{raw.port}",
+        "NETRC": str(netrc),
+    }
+    with local_app(folder, **settings) as app:
+        assert app.chat({"prompt": "Hello"}).status_code == 400
+    (head,) = raw.requests
+    assert head.startswith(b"POST http://localhost:9/openai/v1/chat/completions HTTP/1.1\r\n")
+    assert b"Bearer some-key" in head
+    assert b"Basic" not in head
 
 
 @pytest.mark.parametrize("status", [200, 429])

@@ -124,8 +124,12 @@ async def test_leaving_a_stream_in_a_silence_leaves_no_task_behind(answer: Answe
     assert asyncio.all_tasks() <= before
 
 
-async def test_silence_after_done_is_no_failure(model: tuple[AzureOpenAI, Failover], caller: Caller) -> None:
-    raw = "data: {}\n\ndata: [DONE]\n\n"
+FINISHED = '{"type":"response.completed","response":{"id":"r","model":"m","status":"completed"}}'
+
+
+@pytest.mark.parametrize("last", ["[DONE]", FINISHED])
+async def test_silence_after_the_end_is_no_failure(model: tuple[AzureOpenAI, Failover], caller: Caller, last: str) -> None:
+    raw = f"data: {{}}\n\ndata: {last}\n\n"
     headers = {"content-type": "text/event-stream"}
     model[0].journal.scripts.append({"raw": raw, "pace": 60, "headers": headers})
     answer = await model[1].send(CALL)
@@ -133,6 +137,30 @@ async def test_silence_after_done_is_no_failure(model: tuple[AzureOpenAI, Failov
     assert b"".join(caller.taken).replace(sse.COMMENT, b"") == raw.encode()
     assert caller.is_over
     assert answer.record.error is None
+
+
+async def test_a_comment_that_waits_does_not_come_after_the_end(
+    model: tuple[AzureOpenAI, Failover], answer: Answer, caller: Caller
+) -> None:
+    taking = asyncio.create_task(caller.taking(streamed(answer)))
+    await caller.until(sse.COMMENT)
+    caller.takes.clear()
+    # Longer than until the next comment, which then waits as well.
+    await asyncio.sleep(0.2)
+    model[0].journal.permits.release()
+    model[0].journal.permits.release()
+    await asyncio.sleep(0.2)
+    caller.takes.set()
+    await taking
+    assert caller.taken[-1] == b""
+    assert caller.is_over
+    assert answer.record.error is None
+
+
+async def test_carriage_returns_alone_end_events_too(answer: Answer) -> None:
+    deltas = Deltas(answer.record)
+    seen = deltas.feed(b'data: {"choices":[{"delta":{"content":"a"}}]}\r\rdata: [DONE]\r\r')
+    assert (seen + deltas.end()).endswith(b"data: [DONE]\n\n")
 
 
 async def test_one_who_takes_nothing_is_given_up(answer: Answer, caller: Caller) -> None:

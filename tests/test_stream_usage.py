@@ -35,6 +35,15 @@ def test_the_usage_nobody_asked_for_is_taken_out_wherever_the_stream_is_split(en
         assert record.told.usage.completion_tokens == 4
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_the_usage_is_taken_out_of_an_event_without_its_end(end: str) -> None:
+    record = CallRecord("chat/completions", "chat", "tests", {}, stream=True)
+    events = WithoutUsage(record)
+    raw = f'data: {{"choices":[],"usage":{{"prompt_tokens":3,"completion_tokens":4}}}}{end}'
+    assert events.feed(b"data: 1\n\n" + raw.encode()) + events.end() == b"data: 1\n\n"
+    assert record.told.usage
+
+
 class TestStreamUsage:
     @pytest.fixture(params=["2025-04-01-preview", "v1"])
     def asking(self, request: pytest.FixtureRequest, gateway: Gateway, model: StandIn) -> StandIn:
