@@ -40,7 +40,6 @@ def reserve(port: int) -> socket.socket:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
+    with reserve(0) as probe:
         port: int = probe.getsockname()[1]
         return port

@@ -23,15 +23,7 @@ logger = logging.getLogger(__name__)
 class Answer:
     """Azure's answer to a call, its headers read and its body not. Whoever has it must `aclose` it."""
 
-    def __init__(
-        self,
-        call: InferenceCall,
-        response: httpx2.Response,
-        deadline: float,
-        release: Callable[[], None],
-        record: CallRecord,
-    ) -> None:
-        self.call = call
+    def __init__(self, response: httpx2.Response, deadline: float, release: Callable[[], None], record: CallRecord) -> None:
         self.response = response
         self.deadline = deadline
         self.release = release
@@ -139,7 +131,7 @@ class Failover:
             self.calls_in_flight -= 1
             record.end()
 
-        return Answer(call, response, deadline, end, record)
+        return Answer(response, deadline, end, record)
 
     async def first_answer(self, call: InferenceCall, deadline: float, record: CallRecord) -> httpx2.Response:
         """Asks one endpoint after the other, until one answers or refuses what no other would grant."""

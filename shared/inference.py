@@ -56,10 +56,10 @@ def creation(
         deployment = deployment_for(deployment, settings)
     stream = parse_field(fields, "stream", bool, "true or false") or False
     adds_usage = stream and operation == CHAT_COMPLETIONS and settings.stream_usage and ask_for_usage(fields, settings)
-    if settings.api_version == "v1" or operation not in BY_DEPLOYMENT:
+    names_deployment = settings.api_version == "v1" or operation not in BY_DEPLOYMENT
+    if names_deployment:
         fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
-        body = msgspec.json.encode(fields)
-    elif adds_usage:
+    if names_deployment or adds_usage:
         body = msgspec.json.encode(fields)
     return InferenceCall(
         operation,

@@ -201,15 +201,17 @@ async function answer() {
     const said = turns.pop();
     log.lastElementChild?.remove();
     prompt.value = said.content;
-    askForKey(used);
-  } else if (failure) {
+    return askForKey(used);
+  }
+  if (failure) {
     const again = () => { if (text) article.remove(); answer(); };
-    showTrouble(failure, log, [400, 404, 413, 422].includes(failure.status) ? null : again);
+    const isFinal = [400, 404, 413, 422].includes(failure.status);
+    showTrouble(failure, log, isFinal ? null : again);
     // What Azure does not accept it will not accept as a part of the conversation either.
-    if ([400, 404, 413, 422].includes(failure.status)) turns.pop();
+    if (isFinal) turns.pop();
     health();
   }
-  if (failure?.status !== 401) prompt.focus();
+  prompt.focus();
 }
 
 async function health() {

@@ -8,10 +8,10 @@ import re
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 COMMENT = b": keep-alive\n\n"
 DONE = b"[DONE]"
-WHOLE_EVENT = re.compile(rb".*?(?:\n\n|\n\r\n|\r\r)|.+", re.DOTALL)
 ONE_EVENT = re.compile(rb"data: [^\r\n]*\n\n")
 # Two line ends in a row end an event. A carriage return alone may be half of one, unless another follows.
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
+WHOLE_EVENT = re.compile(b".*?(?:%s)|.+" % b"|".join(EVENT_ENDS), re.DOTALL)
 
 
 def event(data: bytes) -> bytes:

@@ -184,8 +184,6 @@ class CallRecord:
         known.usage, known.status = told.usage or known.usage, told.status or known.status
         known.choices += [choice for choice in told.choices if choice.finish_reason]
         known.error = known.error or told.error
-        if told.status in FINISHED:
-            self.completed()
 
     def completed(self) -> None:
         """The answer has come to its end, or at least all that a caller waits for."""
