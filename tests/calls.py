@@ -6,11 +6,12 @@ from tests.running import Json, StandIn
 from tests.upstreams import CALLER_KEY, Gateway
 
 CALLER = {"api-key": CALLER_KEY}
-CHAT: Json = {"messages": [{"role": "user", "content": "Hello"}]}
+CHAT = "/api/v1/chat/completions"
+MESSAGES: Json = {"messages": [{"role": "user", "content": "Hello"}]}
 
 
-def call(gateway: Gateway, path: str = "/api/v1/chat/completions", **fields: object) -> httpx2.Response:
-    return gateway.http.post(path, json={**CHAT, **fields}, headers=CALLER)
+def call(gateway: Gateway, path: str = CHAT, **fields: object) -> httpx2.Response:
+    return gateway.http.post(path, json={**MESSAGES, **fields}, headers=CALLER)
 
 
 def attempts(models: list[StandIn]) -> list[int]:

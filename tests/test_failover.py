@@ -10,7 +10,7 @@ import pytest
 
 from local import shapes
 from local.serving import free_port
-from tests.calls import CHAT, attempts, call
+from tests.calls import MESSAGES, attempts, call
 from tests.running import PROJECT, Json, StandIn
 from tests.upstreams import CALLER_KEY, Gateway, Upstreams
 
@@ -262,7 +262,7 @@ class TestPool:
     def test_a_full_app_says_so_at_once_and_blames_no_endpoint(self, gateway: Gateway, models: list[StandIn]) -> None:
         gateway.configure(models[0].address, models[1].address, MAX_CONCURRENT_CALLS="1")
         models[0].script({"hang": True})
-        with gateway.app.sent("POST", "/api/v1/chat/completions", json.dumps(CHAT).encode(), api_key=CALLER_KEY):
+        with gateway.app.sent("POST", "/api/v1/chat/completions", json.dumps(MESSAGES).encode(), api_key=CALLER_KEY):
             models[0].journal(requests=1)
             response = call(gateway)
             assert (response.status_code, response.headers["retry-after"]) == (503, "1")

@@ -20,10 +20,10 @@ from schemathesis.specs.openapi.checks import (
 from shared import openapi
 from shared.errors import error_of
 from shared.inference import FORWARDED_HEADERS
+from tests.calls import CALLER
 from tests.running import StandIn
 from tests.upstreams import CALLER_KEY, Gateway, gateway_app
 
-CALLER = {"api-key": CALLER_KEY}
 PATHS = [
     "/api/chat",
     "/api/v1/chat/completions",

@@ -2,17 +2,16 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from shared.settings import Settings
+from tests.javascript import NODE_FOLDER, needs_node
 from tests.running import PROJECT, Json
 
 INFRA = PROJECT / "infra"
-NODE_FOLDER = PROJECT / "tests" / "node"
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 ROLES = {
     "Cognitive Services OpenAI User": "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd",
@@ -45,10 +44,7 @@ KEYS = re.compile(
     r"\blist\w*(keys|secrets|sas)\w*\(|AccountKey=|SharedAccess|\.key[12]\b|primaryKey|InstrumentationKey", re.IGNORECASE
 )
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("node") and (NODE_FOLDER / "node_modules").is_dir()),
-    reason="needs Node.js, and its packages: npm ci --prefix tests/node",
-)
+pytestmark = needs_node
 
 
 def read(*files: Path) -> list[Json]:

@@ -12,14 +12,13 @@ import aiohttp
 import pytest
 
 from shared.http_client import KEEPALIVE_EXPIRY
+from tests.calls import CALLER, CHAT
 from tests.running import Json, StandIn
-from tests.upstreams import CALLER_KEY, Gateway, gateway_app
+from tests.upstreams import Gateway, gateway_app
 
 pytestmark = pytest.mark.anyio
 
-CALLER = {"api-key": CALLER_KEY}
 BODY: Json = {"messages": [{"role": "user", "content": "Hello"}]}
-CHAT = "/api/v1/chat/completions"
 PIECES = "one and two and three"
 # Of the soak.
 REQUESTS = 30_000

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,8 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 from pydantic import BaseModel
 
 from local import shapes
-from tests.running import PROJECT, Json, LocalApp, local_app
+from tests.javascript import NODE_FOLDER, needs_node
+from tests.running import Json, LocalApp, local_app
 from tests.sdk import SDK
 from tests.upstreams import CALLER_KEY
 
@@ -29,7 +29,6 @@ WEATHER: Any = {
     },
 }
 WEATHER_ARGUMENTS = {"city": "text", "days": 1}
-NODE_FOLDER = PROJECT / "tests" / "node"
 
 
 class Event(BaseModel):
@@ -256,10 +255,7 @@ def test_langchain(called_app: LocalApp) -> None:
     assert len(embeddings.embed_query("Hello")) == 1536
 
 
-@pytest.mark.skipif(
-    not (shutil.which("node") and (NODE_FOLDER / "node_modules").is_dir()),
-    reason="needs Node.js, and its packages: npm ci --prefix tests/node",
-)
+@needs_node
 def test_the_javascript_sdk(called_app: LocalApp) -> None:
     called_app.model.clear()
     called_app.model.script({"reply": "Hello to you"}, {"reply": "one and two"})

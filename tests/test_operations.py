@@ -1,10 +1,7 @@
 """docs/operations.md: every error that callers can get, and all that the app writes, by the code."""
 
 import ast
-import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,9 +9,9 @@ import pytest
 
 from shared import errors
 from shared.errors import GatewayError
+from tests.javascript import errors_in, needs_node
 from tests.running import PROJECT
 
-NODE_FOLDER = PROJECT / "tests" / "node"
 PAGE = (PROJECT / "docs" / "operations.md").read_text()
 QUERIES = re.findall(r"```kusto\n(.+?)```", PAGE, re.DOTALL)
 LEVELS = {"debug", "info", "warning", "error", "critical"}
@@ -122,15 +119,9 @@ def test_templates_are_found_and_matched() -> None:
     assert Event("m", "warning", "c: %d\nd").matches("c: N")
 
 
-@pytest.mark.skipif(
-    not (shutil.which("node") and (NODE_FOLDER / "node_modules").is_dir()),
-    reason="needs Node.js, and its packages: npm ci --prefix tests/node",
-)
+@needs_node
 def test_the_queries_are_kusto() -> None:
     wrong = "requests | where nosuch == 1"
-    run = subprocess.run(
-        ["node", "kql.js"], cwd=NODE_FOLDER, input=json.dumps([*QUERIES, wrong]), capture_output=True, text=True, check=True
-    )
-    *found, found_wrong = json.loads(run.stdout)
+    *found, found_wrong = errors_in([*QUERIES, wrong])
     assert found == [[]] * len(QUERIES) == [[], []]
     assert found_wrong

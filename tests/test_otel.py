@@ -4,10 +4,11 @@ import gzip
 import json
 import re
 import secrets
-import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,10 +16,10 @@ from aiohttp import web
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.javascript import errors_in, needs_node
 from tests.running import PATIENCE, PROJECT, LocalApp, local_app
 from tests.upstreams import Upstreams
 
-NODE_FOLDER = PROJECT / "tests" / "node"
 DOCUMENT = (PROJECT / "docs" / "telemetry.md").read_text()
 QUERIES = re.findall(r"```kusto\n(.+?)```", DOCUMENT, re.DOTALL)
 PROMPT, REPLY = "prompt-that-nobody-may-read", "reply-that-nobody-may-read"
@@ -55,27 +56,30 @@ class Receiver:
         application.router.add_post("/v2.1/track", self.track)
         return application
 
+    @contextmanager
+    def keeping(self, body: bytes) -> Iterator[None]:
+        with self.came:
+            self.raw.append(body)
+            yield
+            self.came.notify_all()
+
     async def traces(self, request: web.Request) -> web.Response:
         body = await request.read()
         told = ExportTraceServiceRequest.FromString(body)
-        with self.came:
-            self.raw.append(body)
+        with self.keeping(body):
             for resource in told.resource_spans:
                 self.services |= {a.value.string_value for a in resource.resource.attributes if a.key == "service.name"}
                 for scope in resource.scope_spans:
                     self.spans += [(scope.scope.name, span) for span in scope.spans]
-            self.came.notify_all()
         return web.Response(content_type="application/x-protobuf")
 
     async def values(self, request: web.Request) -> web.Response:
         body = await request.read()
         told = ExportMetricsServiceRequest.FromString(body)
-        with self.came:
-            self.raw.append(body)
+        with self.keeping(body):
             for resource in told.resource_metrics:
                 for scope in resource.scope_metrics:
                     self.metrics |= {metric.name: metric for metric in scope.metrics}
-            self.came.notify_all()
         return web.Response(content_type="application/x-protobuf")
 
     async def track(self, request: web.Request) -> web.Response:
@@ -83,10 +87,8 @@ class Receiver:
         body = await request.read()
         body = gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
         envelopes = json.loads(body) if body.startswith(b"[") else [json.loads(line) for line in body.splitlines()]
-        with self.came:
-            self.raw.append(body)
+        with self.keeping(body):
             self.envelopes += envelopes
-            self.came.notify_all()
         return web.json_response({"itemsReceived": len(envelopes), "itemsAccepted": len(envelopes), "errors": []})
 
     def own_spans(self, count: int) -> list[Any]:
@@ -215,16 +217,10 @@ def test_azure_monitor_gets_spans_and_metrics_by_the_runtimes_switch(folder: Any
         assert text not in app.output
 
 
-@pytest.mark.skipif(
-    not (shutil.which("node") and (NODE_FOLDER / "node_modules").is_dir()),
-    reason="needs Node.js, and its packages: npm ci --prefix tests/node",
-)
+@needs_node
 def test_microsofts_parser_knows_what_the_queries_mean() -> None:
     wrong = ["customMetrics | where nme == 'a'", "customMetrics | wher name == 'a'"]
-    run = subprocess.run(
-        ["node", "kql.js"], cwd=NODE_FOLDER, input=json.dumps([*QUERIES, *wrong]), capture_output=True, text=True, check=True
-    )
-    errors = json.loads(run.stdout)
+    errors = errors_in([*QUERIES, *wrong])
     assert len(QUERIES) == 4
     assert errors[: len(QUERIES)] == [[], [], [], []]
     assert all(errors[len(QUERIES) :])

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ import pytest
 from local.__main__ import parser
 from shared import errors
 from shared.settings import SET_BY_AZURE, Settings, health_check_schedule
+from tests.javascript import NODE_FOLDER, needs_node
 from tests.running import PATIENCE, PROJECT, LocalApp, local_app
 
 README = (PROJECT / "README.md").read_text()
-NODE_FOLDER = PROJECT / "tests" / "node"
 KEY = "a-caller-key-of-the-readme"
 # What cannot run without Azure, Core Tools or a terminal of one's own; docs/deploy.md says that it has not been verified.
 ELSEWHERE = re.compile(r"azd |func |azurite |source |cp local\.settings|APP_URL=|KEY=|curl \$APP_URL")
@@ -104,10 +103,7 @@ def test_python_programs_run(app: LocalApp, program: str) -> None:
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.skipif(
-    not (shutil.which("node") and (NODE_FOLDER / "node_modules").is_dir()),
-    reason="needs Node.js, and its packages: npm ci --prefix tests/node",
-)
+@needs_node
 @pytest.mark.parametrize("program", blocks("js"))
 def test_javascript_programs_run(app: LocalApp, program: str) -> None:
     command = ["node", "--input-type=module", "-e", here(program, app)]

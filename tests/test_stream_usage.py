@@ -8,7 +8,7 @@ import pytest
 
 from shared.events import WithoutUsage
 from shared.telemetry import CallRecord
-from tests.recorder import CALLER, CHAT, MESSAGES
+from tests.calls import CALLER, CHAT, MESSAGES
 from tests.running import Json, StandIn
 from tests.upstreams import Gateway
 

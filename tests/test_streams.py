@@ -11,20 +11,19 @@ import openai
 import pytest
 
 from shared import sse
+from tests.calls import CALLER, MESSAGES
 from tests.running import Json, StandIn
 from tests.upstreams import CALLER_KEY, Gateway
 
-CALLER = {"api-key": CALLER_KEY}
-CHAT: Json = {"messages": [{"role": "user", "content": "Hello"}]}
 PATHS = ["/api/chat", "/api/v1/chat/completions", "/api/v1/responses"]
-BODY: Json = {**CHAT, "input": "Hello"}
+BODY: Json = {**MESSAGES, "input": "Hello"}
 # More pieces than anybody waits for here.
 ENDLESS = {"reply": "word " * 2_000, "pace": 0.1}
 
 
 def body_for(path: str, *, stream: bool) -> Json:
     """A body that holds no field which the operation does not know."""
-    fields = {"input": "Hello"} if path.endswith("responses") else CHAT
+    fields = {"input": "Hello"} if path.endswith("responses") else MESSAGES
     return {**fields, "stream": stream}
 
 
@@ -133,7 +132,7 @@ class TestCallersWhoLeave:
 
     def test_while_the_body_of_an_answer_comes(self, gateway: Gateway, model: StandIn) -> None:
         model.script({"raw": "{" + " " * 100_000, "split": 1, "pace": 0.1})
-        body = json.dumps(CHAT).encode()
+        body = json.dumps(MESSAGES).encode()
         with gateway.app.sent("POST", "/api/v1/chat/completions", body, api_key=CALLER_KEY):
             model.journal(requests=1)
             assert gateway.state_when(lambda state: bool(state["connections"]))["connections"] == 1

@@ -5,12 +5,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.running import PROJECT, Json, StandIn
+from tests.javascript import NODE_FOLDER
+from tests.running import Json, StandIn
 
 CHROMIUM = shutil.which("chromium")
-AXE = PROJECT / "tests" / "node" / "node_modules" / "axe-core" / "axe.min.js"
+AXE = NODE_FOLDER / "node_modules" / "axe-core" / "axe.min.js"
+needs_chromium = pytest.mark.skipif(
+    not (CHROMIUM and AXE.is_file()), reason="needs Chromium, and the packages of Node.js: npm ci --prefix tests/node"
+)
 # Nothing of Chromium's own goes to the network.
 ARGUMENTS = [
     "--no-sandbox",

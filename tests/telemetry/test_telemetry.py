@@ -2,26 +2,15 @@
 
 import re
 import secrets
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
 
-from tests.recorder import CALLER, CHAT, DURATION, MESSAGES, RECORDER, TOKENS, told, told_when_ended
+from tests.calls import CALLER, CHAT, MESSAGES
 from tests.running import Json, StandIn
-from tests.upstreams import Gateway, gateway_app
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with gateway_app(tmp_path_factory.mktemp("app"), RECORDER) as gateway:
-        yield gateway
-
-
-@pytest.fixture(autouse=True)
-def nothing_of_before(gateway: Gateway) -> None:
-    told(gateway)
+from tests.telemetry.recorder import DURATION, TOKENS, told, told_when_ended
+from tests.upstreams import Gateway
 
 
 def test_tokens_add_up_over_200_mixed_calls(gateway: Gateway, model: StandIn) -> None:

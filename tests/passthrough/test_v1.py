@@ -10,19 +10,6 @@ from tests.running import LocalApp
 from tests.upstreams import CALLER_KEY
 from tests.v1 import BEARER, BODIES, BODY, CHAT, MESSAGES, post
 
-
-@pytest.fixture(autouse=True)
-def empty_journals(dated: LocalApp, v1: LocalApp) -> None:
-    dated.model.clear()
-    v1.model.clear()
-
-
-@pytest.fixture(params=["dated", "v1"])
-def app(request: pytest.FixtureRequest) -> LocalApp:
-    app: LocalApp = request.getfixturevalue(request.param)
-    return app
-
-
 VERBATIM = {
     "odd whitespace": b' \n{ "messages"\t: [ {"role" : "user","content":\r\n"Hello"} ]  ,\n"model" :"gpt-4o" }\r\n ',
     "unknown fields": b'{"messages":%s,"model":"gpt-4o","x":{"y":[1,null,{}]},"":0}' % MESSAGES,

@@ -6,20 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.recorder import CALLER, CHAT, DURATION, FIRST_CHUNK, MESSAGES, RECORDER, TOKENS, told, told_when_ended
+from tests.calls import CALLER, CHAT, MESSAGES
 from tests.running import Json, StandIn
-from tests.upstreams import CALLER_KEY, Gateway, Upstreams, gateway_app
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with gateway_app(tmp_path_factory.mktemp("app"), RECORDER) as gateway:
-        yield gateway
-
-
-@pytest.fixture(autouse=True)
-def nothing_of_before(gateway: Gateway) -> None:
-    told(gateway)
+from tests.telemetry.recorder import DURATION, FIRST_CHUNK, TOKENS, told, told_when_ended
+from tests.upstreams import CALLER_KEY, Gateway, Upstreams
 
 
 @pytest.fixture
@@ -69,6 +59,18 @@ def only_span(found: Json, name: str, attributes: Json, *, error: str | None = N
     assert (span["description"], span["events"]) == (None, 0)
 
 
+def finished(response_id: str, reason: str, used: Json, *, stream: bool) -> Json:
+    """What the span of a chat that came to its end at the first endpoint has besides the points' attributes."""
+    return {
+        "gen_ai.request.stream": stream,
+        "gen_ai.response.id": response_id,
+        "gen_ai.response.finish_reasons": [reason],
+        "gen_ai.usage.input_tokens": used["input"],
+        "gen_ai.usage.output_tokens": used["output"],
+        "gateway.attempts": 1,
+    }
+
+
 class TestPoints:
     def test_of_a_chat(self, gateway: Gateway, model: StandIn) -> None:
         body = gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).json()
@@ -76,15 +78,7 @@ class TestPoints:
         attributes = basics(model, gen_ai__response__model=body["model"])
         used = {"input": body["usage"]["prompt_tokens"], "output": body["usage"]["completion_tokens"]}
         assert_points(found, attributes, attempts=1, error=None, tokens=used, is_stream=False)
-        span = attributes | {
-            "gen_ai.request.stream": False,
-            "gen_ai.response.id": body["id"],
-            "gen_ai.response.finish_reasons": ["stop"],
-            "gen_ai.usage.input_tokens": used["input"],
-            "gen_ai.usage.output_tokens": used["output"],
-            "gateway.attempts": 1,
-        }
-        only_span(found, "chat chat", span)
+        only_span(found, "chat chat", attributes | finished(body["id"], "stop", used, stream=False))
 
     @pytest.mark.parametrize("path", ["/api/chat", CHAT])
     def test_of_a_stream(self, gateway: Gateway, model: StandIn, path: str) -> None:
@@ -100,15 +94,7 @@ class TestPoints:
         assert_points(found, attributes, attempts=1, error=None, tokens=used, is_stream=True)
         response_id = found["spans"][0]["attributes"]["gen_ai.response.id"]
         assert response_id.startswith("chatcmpl-")
-        span = attributes | {
-            "gen_ai.request.stream": True,
-            "gen_ai.response.id": response_id,
-            "gen_ai.response.finish_reasons": ["stop"],
-            "gen_ai.usage.input_tokens": used["input"],
-            "gen_ai.usage.output_tokens": used["output"],
-            "gateway.attempts": 1,
-        }
-        only_span(found, "chat chat", span)
+        only_span(found, "chat chat", attributes | finished(response_id, "stop", used, stream=True))
 
     def test_of_embeddings(self, gateway: Gateway, model: StandIn) -> None:
         body = gateway.http.post("/api/v1/embeddings", json={"input": "Hello", "model": "other"}, headers=CALLER).json()
@@ -133,15 +119,7 @@ class TestPoints:
         attributes = basics(model, gen_ai__response__model=seen["gen_ai.response.model"])
         assert_points(found, attributes, attempts=1, error=None, tokens=used, is_stream=True)
         assert seen["gen_ai.response.id"].startswith("resp_")
-        span = attributes | {
-            "gen_ai.request.stream": True,
-            "gen_ai.response.id": seen["gen_ai.response.id"],
-            "gen_ai.response.finish_reasons": ["completed"],
-            "gen_ai.usage.input_tokens": used["input"],
-            "gen_ai.usage.output_tokens": used["output"],
-            "gateway.attempts": 1,
-        }
-        only_span(found, "chat chat", span)
+        only_span(found, "chat chat", attributes | finished(seen["gen_ai.response.id"], "completed", used, stream=True))
 
     def test_of_a_content_filter_refusal(self, gateway: Gateway, model: StandIn) -> None:
         body = {"error": {"code": "content_filter", "message": "x", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}

@@ -9,19 +9,6 @@ from tests.running import LocalApp, local_app
 from tests.upstreams import CALLER_KEY
 from tests.v1 import BEARER, BODIES, BODY, CHAT, post, status
 
-
-@pytest.fixture(autouse=True)
-def empty_journals(dated: LocalApp, v1: LocalApp) -> None:
-    dated.model.clear()
-    v1.model.clear()
-
-
-@pytest.fixture(params=["dated", "v1"])
-def app(request: pytest.FixtureRequest) -> LocalApp:
-    app: LocalApp = request.getfixturevalue(request.param)
-    return app
-
-
 MODELS = {
     "twice": (b'{"model":"gpt-4o","model":"hidden"}', "hidden"),
     "twice, the other way round": (b'{"model":"hidden","model":"gpt-4o"}', None),

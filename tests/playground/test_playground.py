@@ -1,14 +1,13 @@
 """The chat page in a real browser: Debian's Chromium, driven by Playwright."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import AXE, CHROMIUM, faultless_page, launched, opened, say, sent, violations
+from tests.playground.browser import needs_chromium, opened, say, sent, violations
 from tests.running import StandIn, local_app
 from tests.upstreams import CALLER_KEY, Gateway
 
@@ -18,37 +17,7 @@ INJECTION = """<script>window.hacked = 1</script><img src=x onerror="window.hack
 ```
 <iframe srcdoc="<script>parent.hacked = 5</script>"></iframe>"""
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and AXE.is_file()), reason="needs Chromium, and the packages of Node.js: npm ci --prefix tests/node"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
-
-
-@pytest.fixture
-def model(shared_model: StandIn, gateway: Gateway) -> StandIn:
-    """The only endpoint of an app that anybody may call."""
-    shared_model.clear()
-    gateway.configure(shared_model.address, CALLER_KEYS="")
-    return shared_model
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with faultless_page(browser) as page:
-        yield page
-
-
-@pytest.fixture
-def chat(page: Page, gateway: Gateway, model: StandIn) -> Page:
-    """The page, ready for a first message; the stand-in's journal is empty."""
-    opened(page, f"{gateway.app.url}/api")
-    model.clear()
-    return page
+pytestmark = needs_chromium
 
 
 def test_pieces_appear_as_they_come(chat: Page, model: StandIn) -> None:

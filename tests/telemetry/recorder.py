@@ -1,7 +1,7 @@
 """What the app records of calls, told by the real SDK's in-memory exporters."""
 
 from tests.running import Json
-from tests.upstreams import CALLER_KEY, Gateway
+from tests.upstreams import Gateway
 
 # Appended to the app: what it records, for the tests to read. `more` is what the app itself has no use for.
 RECORDER = """
@@ -60,9 +60,6 @@ async def test_telemetry(req: Request) -> Response:
     spans.clear()
     return JSONResponse(told)
 """
-CALLER = {"api-key": CALLER_KEY}
-CHAT = "/api/v1/chat/completions"
-MESSAGES: Json = {"messages": [{"role": "user", "content": "Hello"}]}
 DURATION, FIRST_CHUNK, TOKENS = (
     f"gen_ai.client.{name}" for name in ("operation.duration", "operation.time_to_first_chunk", "token.usage")
 )
