@@ -31,8 +31,6 @@ class Body(httpx2.AsyncByteStream):
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
         self.answer = answer
-        # What has come and was not read yet, or what comes next; empty at the end.
-        self.read = answer.content.readany
         # After bytes that are no HTTP, aiohttp closes the connection and leaves the reader waiting.
         protocol = answer.connection.protocol if answer.connection else None
         self.closed = None if protocol is None else protocol.closed
@@ -46,6 +44,20 @@ class Body(httpx2.AsyncByteStream):
         content = self.answer.content
         if not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError("The connection has ended."))
+
+    async def read(self) -> bytes:
+        """What has come and was not read yet, or what comes next; empty at the end. Raises `aiohttp.ClientError`."""
+        content = self.answer.content
+        try:
+            return await content.readany()
+        except aiohttp.ClientError as exc:
+            # aiohttp's reader tells of a break before it hands out what came ahead of that.
+            content.set_exception(cast(BaseException, None))
+            rest = content.read_nowait()
+            content.set_exception(exc)
+            if not rest:
+                raise
+            return rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while chunk := await self.read():

@@ -5,9 +5,11 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from shared.errors import UpstreamAuthError
+from shared.http_client import Body, HttpClient
 from shared.token_provider import TokenProvider, default_credential
 from tests.running import LocalApp, local_app
 from tests.upstreams import Upstreams
@@ -46,8 +48,6 @@ class RawUpstream:
                     await asyncio.sleep(0.1)
                     writer.write(self.later)
                 if self.closes:
-                    # aiohttp drops what it has not handed out yet when the connection ends too early.
-                    await asyncio.sleep(0.1)
                     break
         writer.close()
 
@@ -143,6 +143,24 @@ def test_bytes_that_are_no_chunk_end_the_answer_at_once(raw: RawUpstream, raw_ap
     assert ("stream_broken" if stream else "upstream_unreachable") in response.text
     # Not by the idle limit.
     raw_app.wait_for("error=stream_broken cause=ClientPayloadError" if stream else "status=502 error=upstream_unreachable")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("ending", [b"", b"zz\r\n"])
+async def test_what_came_ahead_of_a_break_reaches_a_slow_reader(raw: RawUpstream, ending: bytes) -> None:
+    raw.answer, raw.later = STREAM + b"\r\n" + chunked(PIECE), ending
+    async with contextlib.aclosing(HttpClient(1)) as client:
+        request = client.build_request("POST", f"http://localhost:{raw.port}/", content=b"{}")
+        response = await client.send(request, stream=True)
+        body = response.stream
+        assert isinstance(body, Body)
+        assert body.closed
+        await asyncio.wait({body.closed})
+        assert await body.read() == PIECE
+        for _ in range(2):
+            with pytest.raises(aiohttp.ClientError):
+                await body.read()
+        await response.aclose()
 
 
 def test_a_proxy_gets_the_call_and_nothing_of_netrc(raw: RawUpstream, folder: Path) -> None:
