@@ -3,7 +3,11 @@
 import ast
 import re
 import sys
-from importlib.metadata import packages_distributions
+from collections.abc import Iterator
+from importlib.metadata import distribution, packages_distributions
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.running import PROJECT
 
@@ -57,6 +61,28 @@ def test_every_requirement_is_pinned() -> None:
     assert len(names(TEXT)) == len(lines)
 
 
-def test_every_requirement_has_its_licence_in_contributing() -> None:
+def brought_by(name: str, extra: str = "") -> Iterator[str]:
+    """The package and all that it requires on this platform, in turn."""
+    yield canonicalize_name(name)
+    for text in distribution(name).requires or []:
+        needed = Requirement(text)
+        if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+            for wanted in needed.extras or {""}:
+                yield from brought_by(needed.name, wanted)
+
+
+def licence_of(name: str) -> str:
+    about = distribution(name).metadata
+    text = str(about.get("License-Expression") or about.get("License"))
+    return text.replace("MIT License", "MIT").replace("Apache 2.0", "Apache-2.0").replace(" AND ", " and ")
+
+
+def test_every_requirement_and_what_it_brings_has_its_licence_in_contributing() -> None:
     section = (PROJECT / "CONTRIBUTING.md").read_text().partition("## Licences")[2]
-    assert set(re.findall(r"^\| ([\w-]+) \| \S", section, re.MULTILINE)) - {"requirement"} == names(TEXT)
+    required, brought = section.split("\n\nWhat these bring", 1)
+    told = dict(re.findall(r"^\| ([a-z][\w-]+) \| (.+) \|$", required, re.MULTILINE)[1:])
+    assert told == {name: licence_of(name) for name in names(TEXT)}
+    others = {other: licence_of(other) for name in told for other in brought_by(name) if other not in told}
+    usual = {*told.values(), "MIT OR Apache-2.0", "Apache-2.0 OR BSD-3-Clause"}
+    unusual = {name: licence for name, licence in others.items() if licence not in usual}
+    assert unusual == dict(re.findall(r"^\| ([a-z][\w-]+) \| (.+) \|$", brought, re.MULTILINE)[1:])
