@@ -21,7 +21,7 @@ from openai import (
     RequestOptions,
 )
 
-from shared.errors import error_of
+from shared.answers import error_of
 from shared.http_client import HttpClient
 from shared.settings import Endpoint, Settings
 

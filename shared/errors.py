@@ -55,37 +55,6 @@ class GatewayError(Exception):
         return msgspec.json.encode({"error": error})
 
 
-class ErrorDetail(msgspec.Struct):
-    """What an error of Azure's says of itself."""
-
-    code: str | int | None = None
-    message: str | None = None
-    param: str | None = None
-
-
-class ErrorBody(msgspec.Struct):
-    error: ErrorDetail
-
-
-def error_of(body: bytes) -> ErrorDetail:
-    """The error in an answer of Azure's; an empty one where there is none. Its code can go into a log."""
-    try:
-        error = msgspec.json.decode(body, type=ErrorBody).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return ErrorDetail(code="")
-    error.code = "".join(c for c in str(error.code or "") if c.isalnum() or c in "._-")[:64]
-    return error
-
-
-def header_safe(headers: Mapping[str, str]) -> dict[str, str]:
-    """Those of `headers` whose values can be sent on: printable ASCII."""
-    return {name: value for name, value in headers.items() if is_header_safe(value)}
-
-
-def is_header_safe(value: str) -> bool:
-    return value.isascii() and value.isprintable()
-
-
 class BadRequest(GatewayError):
     status = 400
     type = "invalid_request_error"

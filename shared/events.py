@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 
 from shared import sse
-from shared.telemetry import FINISHED, CallRecord, is_usage_alone
+from shared.answers import FINISHED, is_usage_alone
+from shared.telemetry import CallRecord
 
 
 class Events(ABC):

@@ -11,10 +11,11 @@ from typing import cast
 import httpx2
 from openai import APIStatusError
 
+from shared.answers import content_type, returned_headers
 from shared.clients import TRANSPORT_ERRORS, Clients, EndpointClient, InferenceCall, shared_clients
 from shared.errors import DeadlineExceeded, GatewayError, TooManyCalls, UpstreamUnreachable
 from shared.http_client import Body
-from shared.refusals import COOL_DOWN, Refusal, content_type, judge, retry_after, returned_headers
+from shared.refusals import COOL_DOWN, Refusal, judge, retry_after
 from shared.telemetry import CallRecord
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from openai import APIStatusError
 
 from shared import telemetry
+from shared.answers import ErrorDetail, error_of
 from shared.clients import (
     CHAT_COMPLETIONS,
     TRANSPORT_ERRORS,
@@ -23,7 +24,7 @@ from shared.clients import (
     auth_advice,
     shared_clients,
 )
-from shared.errors import ErrorDetail, SettingsError, UpstreamAuthError, error_of
+from shared.errors import SettingsError, UpstreamAuthError
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ import msgspec
 from azurefunctions.extensions.http.fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from shared.answers import header_safe
 from shared.clients import BY_DEPLOYMENT, CHAT_COMPLETIONS, RESPONSES, InferenceCall
 from shared.errors import (
     BadRequest,
@@ -17,7 +18,6 @@ from shared.errors import (
     EncodedBody,
     ModelNotFound,
     ResponseNotFound,
-    header_safe,
 )
 from shared.settings import Settings
 

@@ -21,32 +21,13 @@ from email.utils import parsedate_to_datetime
 
 import httpx2
 
+from shared.answers import content_type, error_of, returned_headers
 from shared.clients import RESPONSES, EndpointClient, InferenceCall, auth_advice
-from shared.errors import (
-    DeploymentNotFound,
-    GatewayError,
-    UpstreamAuthError,
-    UpstreamFailure,
-    UpstreamRefusal,
-    error_of,
-    header_safe,
-    is_header_safe,
-)
+from shared.errors import DeploymentNotFound, GatewayError, UpstreamAuthError, UpstreamFailure, UpstreamRefusal
 from shared.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# What of Azure's headers callers see, besides the content type.
-RETURNED_HEADERS = (
-    "apim-request-id",
-    "x-request-id",
-    "x-ms-request-id",
-    "x-ms-client-request-id",
-    "x-ms-region",
-    "retry-after",
-    "retry-after-ms",
-)
-RETURNED_PREFIX = "x-ratelimit-"
 # Refusals that the caller can mend, or must see to behave well.
 CALLERS_STATUSES = {400, 409, 413, 422, 429}
 # Seconds for which an endpoint rests that does not say for how long, and the longest that is believed.
@@ -119,19 +100,3 @@ def cool_down(response: httpx2.Response) -> float:
 def retry_after(seconds: float) -> dict[str, str]:
     """The headers that ask a caller to come again in that many seconds, rounded up."""
     return {"retry-after": str(math.ceil(seconds)), "retry-after-ms": str(math.ceil(seconds * 1000))}
-
-
-def returned_headers(response: httpx2.Response) -> dict[str, str]:
-    """Those of Azure's headers that callers may see."""
-    return header_safe(
-        {
-            name: value
-            for name, value in response.headers.items()
-            if name in RETURNED_HEADERS or name.startswith(RETURNED_PREFIX)
-        }
-    )
-
-
-def content_type(response: httpx2.Response) -> str:
-    text: str = response.headers.get("content-type", "")
-    return text if text and is_header_safe(text) else "application/json"

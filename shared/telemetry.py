@@ -7,17 +7,18 @@ is configured, OpenTelemetry drops all but the line. Prompts and replies are nev
 
 import asyncio
 import logging
-import re
 import time
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import msgspec
 from opentelemetry import context, metrics, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared import sse
-from shared.errors import CallerGone, GatewayError, UnexpectedError, UpstreamRefusal, error_of
+from shared.answers import FINISHED, TELLING, Told, error_of, told_by
+from shared.errors import CallerGone, GatewayError, UnexpectedError, UpstreamRefusal
 
 logger = logging.getLogger(__name__)
 
@@ -48,55 +49,10 @@ endpoint_up = meter.create_gauge("gateway.endpoint.up", "1", "What the timer fou
 # The operations that use tokens, with their names in the conventions, which know no other for a response.
 OPERATION_NAMES = {"chat/completions": "chat", "responses": "chat", "embeddings": "embeddings"}
 STORED_RESPONSE = "stored_response"
-# The states of a response in which nothing more follows.
-FINISHED = ("completed", "failed", "incomplete", "cancelled")
 # What Azure's support asks for, as the line has it.
 REQUEST_IDS = {"apim-request-id": "apim_request_id", "x-request-id": "request_id"}
 # How many of a stream's events are looked at for the model's name: Azure's first has none.
 BEGINNINGS = 8
-# Where an event of a stream tells more than a piece: in JSON, the quotes of what a model says are escaped.
-TELLING = re.compile(rb'"(?:usage|error)"\s*:\s*\{|"finish_reason"\s*:\s*"')
-
-
-class Usage(msgspec.Struct):
-    """Tokens, by their names in Chat Completions and embeddings, and in the Responses API."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-
-class Choice(msgspec.Struct):
-    finish_reason: str | None = None
-
-
-class Told(msgspec.Struct):
-    """What an answer, or an event of a stream, tells of itself."""
-
-    id: str = ""
-    model: str = ""
-    choices: list[Choice] = []
-    usage: Usage | None = None
-    status: str | None = None
-    """A response's, which stands for the reason why it finished."""
-    error: dict[str, msgspec.Raw] | None = None
-    response: "Told | None" = None
-    """In events of the Responses API."""
-
-
-def told_by(body: bytes) -> Told:
-    """What `body`, JSON, tells of itself; nothing when it cannot be read."""
-    try:
-        return msgspec.json.decode(body, type=Told)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Told()
-
-
-def is_usage_alone(data: bytes) -> bool:
-    """Whether an event of a streamed chat completion brings the usage and nothing else."""
-    told = told_by(data) if TELLING.search(data) else Told()
-    return told.usage is not None and not told.choices
 
 
 class CallRecord:
@@ -202,6 +158,10 @@ class CallRecord:
     def broke_off(self, error: str, exc: Exception) -> None:
         """The answer broke off after its status had gone out."""
         self.error, self.cause = error, type(exc).__name__
+        if error == UnexpectedError.code:
+            # The record with the traceback is lost: to the host, the invocation has ended.
+            frames = reversed(traceback.extract_tb(exc.__traceback__))
+            self.cause += "".join(f"<{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
 
     def end(self) -> None:
         """Tells all that is known."""

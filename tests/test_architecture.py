@@ -89,8 +89,8 @@ def test_nothing_is_imported_in_a_circle() -> None:
 
 
 def test_the_ground_stands_on_nothing() -> None:
-    assert GRAPH["errors"] == GRAPH["sse"] == set()
-    assert GRAPH["telemetry"] == {"errors", "sse"}
+    assert GRAPH["answers"] == GRAPH["errors"] == GRAPH["sse"] == set()
+    assert GRAPH["telemetry"] == {"answers", "errors", "sse"}
 
 
 def test_a_probe_takes_no_way_round() -> None:

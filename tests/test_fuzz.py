@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from shared import openapi
-from shared.errors import error_of
+from shared.answers import error_of
 from shared.inference import FORWARDED_HEADERS
 from tests.calls import CALLER
 from tests.running import StandIn

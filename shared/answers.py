@@ -1,0 +1,111 @@
+"""What Azure's answers tell of themselves: in their headers, in errors, and beside what the model says."""
+
+import re
+from collections.abc import Mapping
+
+import httpx2
+import msgspec
+
+# What of Azure's headers callers see, besides the content type.
+RETURNED_HEADERS = (
+    "apim-request-id",
+    "x-request-id",
+    "x-ms-request-id",
+    "x-ms-client-request-id",
+    "x-ms-region",
+    "retry-after",
+    "retry-after-ms",
+)
+RETURNED_PREFIX = "x-ratelimit-"
+# The states of a response in which nothing more follows.
+FINISHED = ("completed", "failed", "incomplete", "cancelled")
+# Where an event of a stream tells more than a piece: in JSON, the quotes of what a model says are escaped.
+TELLING = re.compile(rb'"(?:usage|error)"\s*:\s*\{|"finish_reason"\s*:\s*"')
+
+
+def returned_headers(response: httpx2.Response) -> dict[str, str]:
+    """Those of Azure's headers that callers may see."""
+    return header_safe(
+        {
+            name: value
+            for name, value in response.headers.items()
+            if name in RETURNED_HEADERS or name.startswith(RETURNED_PREFIX)
+        }
+    )
+
+
+def content_type(response: httpx2.Response) -> str:
+    text: str = response.headers.get("content-type", "")
+    return text if text and is_header_safe(text) else "application/json"
+
+
+def header_safe(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of `headers` whose values can be sent on: printable ASCII."""
+    return {name: value for name, value in headers.items() if is_header_safe(value)}
+
+
+def is_header_safe(value: str) -> bool:
+    return value.isascii() and value.isprintable()
+
+
+class ErrorDetail(msgspec.Struct):
+    """What an error of Azure's says of itself."""
+
+    code: str | int | None = None
+    message: str | None = None
+    param: str | None = None
+
+
+class ErrorBody(msgspec.Struct):
+    error: ErrorDetail
+
+
+def error_of(body: bytes) -> ErrorDetail:
+    """The error in an answer of Azure's; an empty one where there is none. Its code can go into a log."""
+    try:
+        error = msgspec.json.decode(body, type=ErrorBody).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ErrorDetail(code="")
+    error.code = "".join(c for c in str(error.code or "") if c.isalnum() or c in "._-")[:64]
+    return error
+
+
+class Usage(msgspec.Struct):
+    """Tokens, by their names in Chat Completions and embeddings, and in the Responses API."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class Told(msgspec.Struct):
+    """What an answer, or an event of a stream, tells of itself."""
+
+    id: str = ""
+    model: str = ""
+    choices: list[Choice] = []
+    usage: Usage | None = None
+    status: str | None = None
+    """A response's, which stands for the reason why it finished."""
+    error: dict[str, msgspec.Raw] | None = None
+    response: "Told | None" = None
+    """In events of the Responses API."""
+
+
+def told_by(body: bytes) -> Told:
+    """What `body`, JSON, tells of itself; nothing when it cannot be read."""
+    try:
+        return msgspec.json.decode(body, type=Told)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Told()
+
+
+def is_usage_alone(data: bytes) -> bool:
+    """Whether an event of a streamed chat completion brings the usage and nothing else."""
+    told = told_by(data) if TELLING.search(data) else Told()
+    return told.usage is not None and not told.choices
