@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from local.__main__ import parser
-from shared import errors
 from shared.settings import SET_BY_AZURE, Settings, health_check_schedule
 from tests.javascript import NODE_FOLDER, needs_node
 from tests.running import PATIENCE, PROJECT, LocalApp, local_app
@@ -36,9 +35,9 @@ def commands() -> list[str]:
     return [re.sub(r"\s+# .*", "", line) for line in shown if line]
 
 
-def table(head: str) -> list[list[str]]:
+def table(head: str, text: str = README) -> list[list[str]]:
     """The rows of the table whose head begins like that, each a list of cells."""
-    _, _, rest = README.partition(f"| {head}")
+    _, _, rest = text.partition(f"| {head}")
     lines = rest.partition("\n\n")[0].splitlines()[2:]
     assert lines, head
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
@@ -161,17 +160,24 @@ def test_the_settings_are_those_that_the_code_reads() -> None:
     assert {name: rows[name] for name in defaults} == defaults
 
 
-def test_the_errors_are_those_that_the_code_knows() -> None:
-    told = {code for _, cell, _ in table("status | code |") for code in re.findall("`(.+?)`", cell)}
-
-    def codes(error: type[errors.GatewayError]) -> set[str]:
-        own = {error.code} if isinstance(getattr(error, "code", None), str) else set()
-        return {str(code) for code in own}.union(*map(codes, error.__subclasses__()))
-
-    # Nobody is left to read it.
-    assert told == codes(errors.GatewayError) - {errors.CallerGone.code}
-
-
 def test_the_options_are_those_of_the_program() -> None:
-    told = {re.findall("`(.+?)`", row[0])[0] for row in table("option | meaning")}
+    page = (PROJECT / "local" / "README.md").read_text()
+    told = {re.findall("`(.+?)`", row[0])[0] for row in table("option | meaning", page)}
     assert told == set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", parser().format_help(), re.MULTILINE)) - {"--help"}
+
+
+def headings(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in found}
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    pages = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if ":" not in link]
+    assert len(links) > 30
+    for page, link in links:
+        file, _, heading = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), (page.name, link)
+        assert not heading or heading in headings(target), (page.name, link)
