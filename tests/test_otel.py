@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,7 +124,7 @@ def exercise(app: LocalApp) -> None:
         app.http.post("/api/v1/chat/completions", json=body, params={"code": SECRET})
 
 
-def test_spans_and_metrics_reach_an_otlp_endpoint(folder: Any, receiver: tuple[Receiver, str]) -> None:
+def test_spans_and_metrics_reach_an_otlp_endpoint(folder: Path, receiver: tuple[Receiver, str]) -> None:
     received, address = receiver
     settings = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": address,
@@ -157,7 +158,7 @@ def test_spans_and_metrics_reach_an_otlp_endpoint(folder: Any, receiver: tuple[R
     assert received.spans_of("fastapi")
 
 
-def test_without_the_runtimes_switch_the_callers_trace_goes_on(folder: Any, receiver: tuple[Receiver, str]) -> None:
+def test_without_the_runtimes_switch_the_callers_trace_goes_on(folder: Path, receiver: tuple[Receiver, str]) -> None:
     received, address = receiver
     trace, caller = secrets.token_hex(16), secrets.token_hex(8)
     with local_app(folder, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{address}/v1/traces", OTEL_SERVICE_NAME="mine") as app:
@@ -168,7 +169,7 @@ def test_without_the_runtimes_switch_the_callers_trace_goes_on(folder: Any, rece
     assert received.metrics == {}
 
 
-def test_a_call_without_a_trace_of_its_own_is_recorded(folder: Any, receiver: tuple[Receiver, str]) -> None:
+def test_a_call_without_a_trace_of_its_own_is_recorded(folder: Path, receiver: tuple[Receiver, str]) -> None:
     received, address = receiver
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": address, "PYTHON_ENABLE_OPENTELEMETRY": "true"}
     with local_app(folder, **settings) as app:
@@ -176,14 +177,14 @@ def test_a_call_without_a_trace_of_its_own_is_recorded(folder: Any, receiver: tu
     assert len(received.own_spans(1)) == 1
 
 
-def test_an_endpoint_that_is_down_disturbs_nobody(folder: Any) -> None:
+def test_an_endpoint_that_is_down_disturbs_nobody(folder: Path) -> None:
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
     with local_app(folder, **settings, OTEL_BSP_SCHEDULE_DELAY="100") as app:
         for _ in range(5):
             assert app.chat({"prompt": PROMPT}).status_code == 200
 
 
-def test_azure_monitor_gets_spans_and_metrics_by_the_runtimes_switch(folder: Any, receiver: tuple[Receiver, str]) -> None:
+def test_azure_monitor_gets_spans_and_metrics_by_the_runtimes_switch(folder: Path, receiver: tuple[Receiver, str]) -> None:
     received, address = receiver
     settings = {
         "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
@@ -194,6 +195,8 @@ def test_azure_monitor_gets_spans_and_metrics_by_the_runtimes_switch(folder: Any
         # Without it, Azure Monitor takes five spans a second.
         "OTEL_TRACES_SAMPLER": "microsoft.fixed_percentage",
         "OTEL_TRACES_SAMPLER_ARG": "1",
+        # Where it keeps what could not be sent.
+        "TMPDIR": str(folder.parent),
     }
     with local_app(folder, **settings) as app:
         exercise(app)
