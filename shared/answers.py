@@ -20,7 +20,7 @@ RETURNED_PREFIX = "x-ratelimit-"
 # The states of a response in which nothing more follows.
 FINISHED = ("completed", "failed", "incomplete", "cancelled")
 # Where an event of a stream tells more than a piece: in JSON, the quotes of what a model says are escaped.
-TELLING = re.compile(rb'"(?:usage|error)"\s*:\s*\{|"finish_reason"\s*:\s*"')
+TELLING = re.compile(rb'"(?:usage"\s*:\s*\{|error"\s*:\s*\{|finish_reason"\s*:\s*")')
 
 
 def returned_headers(response: httpx2.Response) -> dict[str, str]:

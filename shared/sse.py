@@ -8,7 +8,6 @@ import re
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 COMMENT = b": keep-alive\n\n"
 DONE = b"[DONE]"
-ONE_EVENT = re.compile(rb"data: [^\r\n]*\n\n")
 # Two line ends in a row end an event. A carriage return alone may be half of one, unless another follows.
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 WHOLE_EVENT = re.compile(b".*?(?:%s)|.+" % b"|".join(EVENT_ENDS), re.DOTALL)
@@ -31,6 +30,12 @@ def split(data: bytes) -> list[bytes]:
     return WHOLE_EVENT.findall(data)
 
 
+def is_one_line(chunk: bytes) -> bool:
+    """Whether `chunk` is one event with one line of data, as most of Azure's are."""
+    at_end = chunk.find(b"\n") == len(chunk) - 2
+    return at_end and chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and b"\r" not in chunk
+
+
 class EventParser:
     """Turns a stream of bytes, split anywhere, into the data of its events."""
 
@@ -40,8 +45,7 @@ class EventParser:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of the events that `chunk` completes. Comments and fields other than data are passed over."""
-        if not (self.rest or self.data) and ONE_EVENT.fullmatch(chunk):
-            # As most chunks are.
+        if not (self.rest or self.data) and is_one_line(chunk):
             return [chunk[6:-2]]
         self.rest += chunk
         if b"\n" not in chunk and b"\r" not in chunk:
