@@ -7,7 +7,7 @@ from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Respon
 
 from shared import caller_keys, health, inference, logs, models, openapi, otel, playground, relay
 from shared import chat as chat_endpoint
-from shared.clients import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
+from shared.call import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
 from shared.errors import as_responses
 from shared.failover import shared_failover
 from shared.settings import health_check_schedule

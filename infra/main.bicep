@@ -19,7 +19,7 @@ param principalType string = 'User'
 @description('The first caller key. azd makes one up once, and finds it in the vault again afterwards.')
 param callerKey string
 
-@description('A second region with the same deployments, tried when the first one throttles or fails. Empty: none.')
+@description('A second region with the same deployments, tried when the first one throttles or fails; not with an existing account. Empty: none.')
 param failoverLocation string = ''
 
 @description('An Azure OpenAI account that is there already; nothing is created or changed on it but a role assignment. Empty: a new one.')

@@ -19,8 +19,12 @@ RETURNED_HEADERS = (
 RETURNED_PREFIX = "x-ratelimit-"
 # The states of a response in which nothing more follows.
 FINISHED = ("completed", "failed", "incomplete", "cancelled")
-# Where an event of a stream tells more than a piece: in JSON, the quotes of what a model says are escaped.
-TELLING = re.compile(rb'"(?:usage"\s*:\s*\{|error"\s*:\s*\{|finish_reason"\s*:\s*")')
+# Where an event of a stream tells more than a piece: in JSON, the quotes of what a model says are escaped. The Responses
+# API names its events; the last one has the response's state, and one for errors has no more than their code.
+TELLING = re.compile(
+    rb'"(?:usage"\s*:\s*\{|error"\s*:\s*\{|finish_reason"\s*:\s*"|type"\s*:\s*"(?:error|response\.(?:%s))")'
+    % "|".join(FINISHED).encode()
+)
 
 
 def returned_headers(response: httpx2.Response) -> dict[str, str]:
@@ -93,8 +97,13 @@ class Told(msgspec.Struct):
     status: str | None = None
     """A response's, which stands for the reason why it finished."""
     error: dict[str, msgspec.Raw] | None = None
+    type: str = ""
     response: "Told | None" = None
     """In events of the Responses API."""
+
+    @property
+    def is_error(self) -> bool:
+        return self.error is not None or self.type == "error"
 
 
 def told_by(body: bytes) -> Told:

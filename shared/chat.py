@@ -6,13 +6,14 @@ from collections.abc import Mapping
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request, Response
 
-from shared import caller_keys, relay, sse
-from shared.clients import CHAT_COMPLETIONS, InferenceCall
+from shared import caller_keys, sse
+from shared.call import CHAT_COMPLETIONS, InferenceCall
 from shared.errors import BadRequest, StreamBroken, UpstreamFailure
 from shared.events import Events
 from shared.failover import Failover
 from shared.inference import NULL, STREAM_OPTIONS_SINCE, Fields, deployment_of, headers_to_send, parse_field, parse_fields
 from shared.settings import Settings
+from shared.streams import EventStreamResponse
 from shared.telemetry import CallRecord
 
 ONE_CHOICE = "1 at this endpoint; for more choices use /api/v1/chat/completions"
@@ -65,9 +66,7 @@ def parse(body: bytes, request: Request, settings: Settings) -> InferenceCall:
     if stream and settings.api_version >= STREAM_OPTIONS_SINCE:
         fields.setdefault("stream_options", msgspec.Raw(b'{"include_usage":true}'))
     headers = headers_to_send(request, stream=stream)
-    return InferenceCall(
-        CHAT_COMPLETIONS, deployment, msgspec.json.encode(fields), stream, headers, caller=caller_keys.OF_CHAT
-    )
+    return InferenceCall(CHAT_COMPLETIONS, deployment, msgspec.json.encode(fields), stream, headers, caller_keys.OF_CHAT)
 
 
 def messages(fields: Fields) -> msgspec.Raw:
@@ -92,7 +91,7 @@ async def respond(failover: Failover, call: InferenceCall) -> Response:
     if not call.stream:
         edit = functools.partial(reply, headers=answer.headers)
         return Response(await answer.read(edit), headers=answer.headers, media_type="application/json")
-    return relay.EventStreamResponse(answer, Deltas(answer.record), failover.settings.stream_idle, sse.CONTENT_TYPE)
+    return EventStreamResponse(answer, Deltas(answer.record), failover.settings.stream_idle, sse.CONTENT_TYPE)
 
 
 def reply(body: bytes, headers: Mapping[str, str]) -> bytes:

@@ -5,8 +5,6 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
@@ -22,6 +20,7 @@ from openai import (
 )
 
 from shared.answers import error_of
+from shared.call import V1, InferenceCall, is_in_address
 from shared.http_client import HttpClient
 from shared.settings import Endpoint, Settings
 
@@ -30,39 +29,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# The operations, by their addresses. On dated API versions those that are for one deployment have it in the address,
-# and the others in the body, as on v1. https://learn.microsoft.com/azure/ai-foundry/openai/reference
-CHAT_COMPLETIONS = "chat/completions"
-EMBEDDINGS = "embeddings"
-RESPONSES = "responses"
-BY_DEPLOYMENT = {CHAT_COMPLETIONS, EMBEDDINGS}
-
 USER_AGENT = "azure-functions-openai"
 # All that says that no answer, or not the whole of it, has come: neither the SDK nor its transport wraps all of these.
 TRANSPORT_ERRORS = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
 NEVER = (-math.inf, -math.inf)
 # Set per request by the SDK, about itself.
 SDK_HEADERS = {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Omit()}
-
-
-@dataclass(frozen=True)
-class InferenceCall:
-    """What to ask of Azure: an operation of its API, the body, and how the answer should come."""
-
-    operation: str
-    deployment: str
-    """Empty for what is about no deployment, such as a stored response."""
-    body: bytes
-    stream: bool
-    headers: Mapping[str, str]
-    method: str = "POST"
-    is_about_stored: bool = False
-    """Whether it names a stored response, which only the endpoint that made it knows."""
-    query: Mapping[str, str | list[str]] = field(default_factory=dict)
-    adds_usage: bool = False
-    """Whether the app has asked for the usage of a stream, and not the caller, who shall not see it."""
-    caller: str = "(app)"
-    """Who asks, as the log shall have it; never a key."""
 
 
 class OwnHeaders:
@@ -99,12 +71,14 @@ class EndpointClient:
         self.address = client.base_url.host
         self.port = client.base_url.port or 443
         self.base_url = str(client.base_url)
-        self.query = f"?api-version={api_version}" if isinstance(client, DatedClient) else ""
+        self.api_version = api_version
+        self.query = "" if api_version == V1 else f"?api-version={api_version}"
         self.tokens = tokens
         self.served_at: dict[str, float] = {}
         # When trouble was noted, and until when to rest; by deployment, None standing for all of them.
         self.trouble: dict[str | None, tuple[float, float]] = {}
-        self.throttled_until: dict[str, float] = {}
+        # The same for throttling alone.
+        self.throttled: dict[str, tuple[float, float]] = {}
 
     async def post(self, call: InferenceCall) -> httpx2.Response:
         """The answer to `call`, its body still to be read.
@@ -120,8 +94,8 @@ class EndpointClient:
             return await self.send(call)
 
     async def send(self, call: InferenceCall) -> httpx2.Response:
-        in_path = call.operation in BY_DEPLOYMENT and isinstance(self.client, DatedClient)
-        deployment = f"deployments/{call.deployment}/" if in_path else ""
+        in_address = is_in_address(call.operation, self.api_version)
+        deployment = f"deployments/{call.deployment}/" if in_address else ""
         # The whole address: the SDK would put it together out of parts, and parse each.
         path = f"{self.base_url}{deployment}{call.operation}{self.query}"
         options: RequestOptions = {"headers": {**call.headers, **SDK_HEADERS}, "params": call.query}
@@ -149,7 +123,11 @@ class EndpointClient:
     def throttle(self, seconds: float, deployment: str) -> None:
         """Notes that Azure wants `deployment` to be left alone for that long, and that nothing is broken."""
         self.cool(seconds, deployment)
-        _, self.throttled_until[deployment] = self.trouble[deployment]
+        self.throttled[deployment] = self.trouble[deployment]
+
+    def served(self, deployment: str) -> None:
+        """Notes that `deployment` has just answered a call."""
+        self.served_at[deployment] = time.monotonic()
 
     def troubled_at(self, deployment: str) -> float:
         """When trouble with `deployment` here was noted last; in the past for never."""
@@ -181,7 +159,7 @@ class Clients:
 
     def client(self, endpoint: Endpoint) -> AsyncOpenAI:
         # The SDK's own retries would hide a refusal from failover, and sleep.
-        if self.settings.api_version == "v1":
+        if self.settings.api_version == V1:
             return V1Client(
                 base_url=f"{endpoint.origin}/openai/v1/",
                 api_key=self.tokens or endpoint.key,

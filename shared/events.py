@@ -26,7 +26,7 @@ class Events(ABC):
 
     @abstractmethod
     def end(self) -> bytes:
-        """What is left for the caller when Azure's stream has ended. Raises `StreamBroken` when that was too early."""
+        """What is left for the caller when Azure's stream has ended. May raise `StreamBroken` when that was too early."""
 
 
 class WholeEvents(Events):

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -12,10 +13,11 @@ import httpx2
 from openai import APIStatusError
 
 from shared.answers import content_type, returned_headers
-from shared.clients import TRANSPORT_ERRORS, Clients, EndpointClient, InferenceCall, shared_clients
+from shared.call import InferenceCall
+from shared.clients import TRANSPORT_ERRORS, Clients, EndpointClient, shared_clients
 from shared.errors import DeadlineExceeded, GatewayError, TooManyCalls, UpstreamUnreachable
 from shared.http_client import Body
-from shared.refusals import COOL_DOWN, Refusal, judge, retry_after
+from shared.refusals import COOL_DOWN, Refusal, judge
 from shared.telemetry import CallRecord
 
 logger = logging.getLogger(__name__)
@@ -85,14 +87,6 @@ class Answer:
             release()
 
 
-class Refused(Exception):
-    """An endpoint gave no answer that counts."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__()
-        self.refusal = refusal
-
-
 class Failover:
     """Sends calls for one process. It never waits between attempts: a caller who should, is told so."""
 
@@ -136,7 +130,8 @@ class Failover:
 
     async def first_answer(self, call: InferenceCall, deadline: float, record: CallRecord) -> httpx2.Response:
         """Asks one endpoint after the other, until one answers or refuses what no other would grant."""
-        troubles: list[Refusal] = []
+        # Not the exceptions: these would keep alive what their tracebacks lead to, this call among it.
+        troubles: list[tuple[GatewayError, float]] = []
         unknown: GatewayError | None = None
         endpoints = self.in_order(call.deployment)
         for endpoint in endpoints:
@@ -147,19 +142,19 @@ class Failover:
             record.asked(endpoint.position, endpoint.address, endpoint.port)
             try:
                 return await self.attempt(endpoint, call, until)
-            except Refused as exc:
-                if exc.refusal.rests_for is not None:
-                    troubles.append(exc.refusal)
-                elif exc.refusal.is_stored_elsewhere:
-                    unknown = exc.refusal.error
+            except Refusal as refusal:
+                if refusal.rests_for is not None:
+                    troubles.append((refusal.error, refusal.rests_for))
+                elif refusal.is_unknown:
+                    unknown = refusal.error
                 else:
-                    raise exc.refusal.error from None
+                    raise refusal.error from None
         if not troubles:
             assert unknown is not None
             raise unknown
         # Also where others did not know a stored response: an endpoint in trouble may.
-        error = troubles[-1].error
-        error.headers |= retry_after(min(refusal.rests_for or 0 for refusal in troubles))
+        error, _ = troubles[-1]
+        error.headers |= retry_after(min(rests_for for _, rests_for in troubles))
         raise error
 
     def in_order(self, deployment: str) -> list[EndpointClient]:
@@ -168,13 +163,13 @@ class Failover:
         return sorted(self.clients.endpoints, key=lambda endpoint: max(endpoint.rests_until(deployment), now))
 
     async def attempt(self, endpoint: EndpointClient, call: InferenceCall, until: float) -> httpx2.Response:
-        """One endpoint's answer; notes what it shows of the endpoint. Raises `Refused`, also at the moment `until`."""
+        """One endpoint's answer; notes what it shows of the endpoint. Raises `Refusal`, also at the moment `until`."""
         error: GatewayError
         try:
             async with asyncio.timeout_at(until):
                 response = await self.reach(endpoint, call)
         except APIStatusError as exc:
-            raise Refused(judge(exc.response, call, endpoint, self.settings)) from None
+            raise judge(exc.response, call, endpoint, self.settings) from None
         except TRANSPORT_ERRORS as exc:
             logger.warning("No answer from endpoint %d to %s: %s", endpoint.position, call.caller, cause_of(exc))
             error = UpstreamUnreachable()
@@ -182,10 +177,10 @@ class Failover:
             logger.warning("No answer from endpoint %d to %s in time", endpoint.position, call.caller)
             error = DeadlineExceeded()
         else:
-            endpoint.served_at[call.deployment] = time.monotonic()
+            endpoint.served(call.deployment)
             return response
         endpoint.cool(COOL_DOWN)
-        raise Refused(Refusal(error, COOL_DOWN))
+        raise Refusal(error, COOL_DOWN)
 
     async def reach(self, endpoint: EndpointClient, call: InferenceCall) -> httpx2.Response:
         try:
@@ -195,6 +190,11 @@ class Failover:
                 raise
             # The server may have closed a pooled connection in the moment in which it was taken again.
             return await endpoint.post(call)
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """The headers that ask a caller to come again in that many seconds, rounded up."""
+    return {"retry-after": str(math.ceil(seconds)), "retry-after-ms": str(math.ceil(seconds * 1000))}
 
 
 def nothing() -> None:

@@ -15,16 +15,9 @@ from openai import APIStatusError
 
 from shared import telemetry
 from shared.answers import ErrorDetail, error_of
-from shared.clients import (
-    CHAT_COMPLETIONS,
-    TRANSPORT_ERRORS,
-    Clients,
-    EndpointClient,
-    InferenceCall,
-    auth_advice,
-    shared_clients,
-)
-from shared.errors import SettingsError, UpstreamAuthError
+from shared.call import CHAT_COMPLETIONS, InferenceCall
+from shared.clients import NEVER, TRANSPORT_ERRORS, Clients, EndpointClient, auth_advice, shared_clients
+from shared.errors import SettingsError, UpstreamAuthError, as_gateway_error
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +33,7 @@ HEALTHY, DEGRADED, UNHEALTHY, NOT_CONFIGURED = "healthy", "degraded", "unhealthy
 
 # Azure refuses a chat without messages before a model sees it, but only after it has checked the credentials and
 # found the deployment. https://learn.microsoft.com/azure/ai-foundry/openai/reference#chat-completions
+PROBE = "(probe)"
 PROBE_BODY = b'{"model":"%s","messages":[]}'
 
 
@@ -106,10 +100,11 @@ class Health:
     async def finding(self, endpoint: EndpointClient) -> Finding:
         """The newest knowledge of `endpoint`: from calls, from a probe not long ago, else from a new one."""
         now, deployment = time.monotonic(), self.settings.default_deployment
-        noted, until = endpoint.troubled_at(deployment), endpoint.throttled_until.get(deployment, -math.inf)
-        if now < until:
-            return Finding(RESTING, f"throttled in calls; resting for another {until - now:.0f} s", noted)
+        noted, (throttled, until) = endpoint.troubled_at(deployment), endpoint.throttled.get(deployment, NEVER)
         served = Finding(UP, "just answered a call", endpoint.served_at.get(deployment, -math.inf))
+        # Unless calls have shown something else since.
+        if now < until and throttled >= max(noted, served.at):
+            return Finding(RESTING, f"throttled in calls; resting for another {until - now:.0f} s", throttled)
         newest = max(served, self.found.get(endpoint, served), key=lambda finding: finding.at)
         # Trouble in calls outdates what went well before it. What did not is no older for it.
         if newest.is_fresh() and (newest.at > noted or newest.state != UP):
@@ -138,7 +133,7 @@ class Health:
         headers = {"content-type": "application/json", "accept": "application/json"}
         body = PROBE_BODY % deployment.encode()
         try:
-            response = await endpoint.post(InferenceCall(CHAT_COMPLETIONS, deployment, body, stream=False, headers=headers))
+            response = await endpoint.post(InferenceCall(CHAT_COMPLETIONS, deployment, body, False, headers, PROBE))
         except APIStatusError as exc:
             return self.read(exc.status_code, error_of(exc.response.content))
         except UpstreamAuthError:
@@ -190,12 +185,11 @@ class Unhealthy(Exception):
 
 
 async def report() -> Report:
-    """The state of this process's endpoints. Never raises."""
+    """The state of this process's endpoints. Bad settings are a state, too."""
     try:
         return await shared_health().check()
     except SettingsError as exc:
-        logger.error("The app is not configured. %s", exc)
-        return Report(NOT_CONFIGURED, reason=exc.message)
+        return Report(NOT_CONFIGURED, reason=as_gateway_error(exc).message)
 
 
 @functools.cache

@@ -13,8 +13,9 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import httpx2
 
+# Seconds.
 CONNECT_TIMEOUT = 10.0
-# Seconds. Shorter than what Azure's front ends keep an idle connection for, so that ours end first.
+# Shorter than what Azure's front ends keep an idle connection for, so that ours end first.
 KEEPALIVE_EXPIRY = 30.0
 # Parsing is dear. A deployment's address is always the same; those of stored responses come and go.
 parsed = functools.lru_cache(maxsize=512)(httpx2.URL)

@@ -9,7 +9,7 @@ from azurefunctions.extensions.http.fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from shared.answers import header_safe
-from shared.clients import BY_DEPLOYMENT, CHAT_COMPLETIONS, RESPONSES, InferenceCall
+from shared.call import CHAT_COMPLETIONS, RESPONSES, InferenceCall, is_in_address
 from shared.errors import (
     BadRequest,
     BodyTooLarge,
@@ -56,10 +56,10 @@ def creation(
         deployment = deployment_for(deployment, settings)
     stream = parse_field(fields, "stream", bool, "true or false") or False
     adds_usage = stream and operation == CHAT_COMPLETIONS and settings.stream_usage and ask_for_usage(fields, settings)
-    names_deployment = settings.api_version == "v1" or operation not in BY_DEPLOYMENT
-    if names_deployment:
+    in_address = is_in_address(operation, settings.api_version)
+    if not in_address:
         fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
-    if names_deployment or adds_usage:
+    if adds_usage or not in_address:
         body = msgspec.json.encode(fields)
     return InferenceCall(
         operation,
@@ -67,7 +67,7 @@ def creation(
         body,
         stream,
         headers_to_send(request, stream=stream),
-        caller=caller,
+        caller,
         is_about_stored=operation == RESPONSES and fields.get("previous_response_id", NULL) != NULL,
         adds_usage=adds_usage,
     )
@@ -105,18 +105,19 @@ def stored_response(request: Request, caller: str, part: str = "") -> InferenceC
         b"",
         stream,
         headers_to_send(request, stream=stream),
+        caller,
         method=request.method,
         query=query,
-        caller=caller,
         is_about_stored=True,
     )
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
-    """The request's body. Raises `BodyTooLarge`, also when no length was declared, `BodyTooSlow` and `EncodedBody`.
+    """The request's body. Raises `BodyTooLarge`, `BodyTooSlow`, `EncodedBody` and `CallerGone`.
 
-    A body that is too large is read to its end and dropped: HTTP clients that are cut off while they send
-    report a broken connection instead of the answer. The Functions host bounds what arrives (104,857,600 bytes).
+    A body that is too large, its length declared or not, is read to its end and dropped: HTTP clients that are cut off
+    while they send report a broken connection instead of the answer. The Functions host bounds what arrives
+    (104,857,600 bytes).
     """
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise EncodedBody

@@ -27,10 +27,12 @@ def configure(environ: Mapping[str, str]) -> None:
     https://opentelemetry.io/docs/languages/sdk-configuration/otlp-exporter/. Without any endpoint there nothing is
     imported. The exporter is no requirement of the app's: without it, a warning says what to install.
     """
-    traces, values = (environ.get(name) or environ.get(ENDPOINT) for name in (ENDPOINT_OF_TRACES, ENDPOINT_OF_METRICS))
-    if (traces or values) and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    sends_traces, sends_metrics = (
+        bool(environ.get(name) or environ.get(ENDPOINT)) for name in (ENDPOINT_OF_TRACES, ENDPOINT_OF_METRICS)
+    )
+    if (sends_traces or sends_metrics) and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         try:
-            send(traces=bool(traces), values=bool(values), name=environ.get("WEBSITE_SITE_NAME") or SERVICE_NAME)
+            send(sends_traces, sends_metrics, environ.get("WEBSITE_SITE_NAME") or SERVICE_NAME)
         except ImportError as exc:
             logger.warning(
                 "OTEL_EXPORTER_OTLP_... is set, but %s is missing: add opentelemetry-exporter-otlp-proto-http to "
@@ -41,7 +43,7 @@ def configure(environ: Mapping[str, str]) -> None:
         provider.add_span_processor(without_queries())
 
 
-def send(*, traces: bool, values: bool, name: str) -> None:
+def send(sends_traces: bool, sends_metrics: bool, name: str) -> None:
     # Imported here, because they cost cold start.
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -54,11 +56,11 @@ def send(*, traces: bool, values: bool, name: str) -> None:
     resource = Resource.create()
     if str(resource.attributes["service.name"]).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": name}))
-    if traces:
+    if sends_traces:
         provider = TracerProvider(resource=resource)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         trace.set_tracer_provider(provider)
-    if values:
+    if sends_metrics:
         metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(OTLPMetricExporter())], resource))
 
 

@@ -34,7 +34,7 @@ def page() -> tuple[bytes, dict[str, str]]:
 
 
 def read(name: str) -> str:
-    return (FOLDER / name).read_text()
+    return (FOLDER / name).read_text("utf-8")
 
 
 def digest(text: str) -> str:

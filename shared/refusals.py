@@ -13,16 +13,15 @@
 """
 
 import logging
-import math
 import re
 import time
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 import httpx2
 
 from shared.answers import content_type, error_of, returned_headers
-from shared.clients import RESPONSES, EndpointClient, InferenceCall, auth_advice
+from shared.call import RESPONSES, InferenceCall
+from shared.clients import EndpointClient, auth_advice
 from shared.errors import DeploymentNotFound, GatewayError, UpstreamAuthError, UpstreamFailure, UpstreamRefusal
 from shared.settings import Settings
 
@@ -36,15 +35,16 @@ LONGEST_COOL_DOWN = 86400.0
 NUMBER = re.compile(r"\d{1,12}(\.\d+)?")
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """What the caller gets unless another endpoint does better."""
+class Refusal(Exception):
+    """An endpoint gave no answer that counts; the caller gets `error`, unless another endpoint does better."""
 
-    error: GatewayError
-    rests_for: float | None = None
-    """For how many seconds the endpoint, or the deployment on it, should be left alone; None for not at all."""
-    is_stored_elsewhere: bool = False
-    """Whether this endpoint merely does not know the response that the call names."""
+    def __init__(self, error: GatewayError, rests_for: float | None = None, *, is_unknown: bool = False) -> None:
+        super().__init__()
+        self.error = error
+        self.rests_for = rests_for
+        """For how many seconds the endpoint, or the deployment on it, should be left alone; None for not at all."""
+        self.is_unknown = is_unknown
+        """Whether this endpoint merely does not know the response that the call names."""
 
 
 def judge(response: httpx2.Response, call: InferenceCall, endpoint: EndpointClient, settings: Settings) -> Refusal:
@@ -70,7 +70,7 @@ def judge(response: httpx2.Response, call: InferenceCall, endpoint: EndpointClie
             logger.warning("%s is throttled: deployment %r", where, call.deployment)
             return Refusal(error, rest)
         unknown = status == 404 or code == "previous_response_not_found"
-        return Refusal(error, is_stored_elsewhere=call.is_about_stored and unknown)
+        return Refusal(error, is_unknown=call.is_about_stored and unknown)
     logger.error("%s answered %d %s", where, status, code)
     if status == 408 or 500 <= status <= 599:
         endpoint.cool(rest)
@@ -95,8 +95,3 @@ def cool_down(response: httpx2.Response) -> float:
         except (ValueError, OverflowError):
             return COOL_DOWN
     return min(seconds, LONGEST_COOL_DOWN)
-
-
-def retry_after(seconds: float) -> dict[str, str]:
-    """The headers that ask a caller to come again in that many seconds, rounded up."""
-    return {"retry-after": str(math.ceil(seconds)), "retry-after-ms": str(math.ceil(seconds * 1000))}

@@ -17,11 +17,11 @@ from shared.values import (
     boolean,
     caller_key,
     deployment_name,
-    header_value,
     ncrontab,
     origin,
     positive_integer,
     positive_number,
+    printable,
     quoted,
 )
 
@@ -96,8 +96,8 @@ class Settings:
             default_deployment=default_deployment or "",
             deployments=deployments(reader, default_deployment),
             use_identity=use_identity,
-            identity_client_id=reader.optional("AZURE_CLIENT_ID", header_value),
-            token_scope=reader.optional("AZURE_OPENAI_TOKEN_SCOPE", header_value) or inferred_token_scope(reader, origins),
+            identity_client_id=reader.optional("AZURE_CLIENT_ID", printable),
+            token_scope=reader.optional("AZURE_OPENAI_TOKEN_SCOPE", printable) or inferred_token_scope(reader, origins),
             caller_keys=caller_keys(reader),
             request_timeout=reader.seconds("REQUEST_TIMEOUT_SECONDS", 200),
             attempt_timeout=reader.seconds("ATTEMPT_TIMEOUT_SECONDS", 100),
@@ -204,14 +204,15 @@ def endpoints(reader: Reader, origins: list[str], use_identity: bool) -> tuple[E
     reader.asked.update(KEY_NAMES)
     if use_identity:
         return tuple(Endpoint(origin, None) for origin in origins)
-    authentication = reader.text("AUTHENTICATION")
+    authentication = reader.text("AUTHENTICATION", "KEY")
+    is_odd = authentication.upper() != "KEY"
     not_azure = f"AUTHENTICATION is {quoted(authentication)}, which is not 'AZURE'"
-    if authentication.upper() not in ("", "KEY"):
+    if is_odd:
         reader.warnings.append(f"{not_azure}: an API key is used")
     name = next((name for name in KEY_NAMES if reader.text(name)), KEY_NAMES[0])
-    keys = reader.items(name, header_value)
+    keys = reader.items(name, printable)
     if not keys:
-        if authentication.upper() not in ("", "KEY"):
+        if is_odd:
             reader.problems[name] += f"; {not_azure}, so an API key is needed"
         return ()
     if origins and len(keys) != len(origins):

@@ -18,6 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from shared import sse
 from shared.answers import FINISHED, TELLING, Told, error_of, told_by
+from shared.call import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
 from shared.errors import CallerGone, GatewayError, UnexpectedError, UpstreamRefusal
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ token_usage = meter.create_histogram(
 endpoint_up = meter.create_gauge("gateway.endpoint.up", "1", "What the timer found of an endpoint: 1 up, 0 not.")
 
 # The operations that use tokens, with their names in the conventions, which know no other for a response.
-OPERATION_NAMES = {"chat/completions": "chat", "responses": "chat", "embeddings": "embeddings"}
+OPERATION_NAMES = {CHAT_COMPLETIONS: "chat", RESPONSES: "chat", EMBEDDINGS: "embeddings"}
 STORED_RESPONSE = "stored_response"
 # What Azure's support asks for, as the line has it.
 REQUEST_IDS = {"apim-request-id": "apim_request_id", "x-request-id": "request_id"}
@@ -71,6 +72,7 @@ class CallRecord:
         self.attempts = 0
         self.first_chunk: float | None = None
         self.told = Told()
+        self.has_failed = False
         self.beginnings = 0
         self.request_ids: dict[str, str] = {}
         name = OPERATION_NAMES.get(operation, STORED_RESPONSE)
@@ -139,11 +141,13 @@ class CallRecord:
         known.id, known.model = told.id or known.id, told.model or known.model
         known.usage, known.status = told.usage or known.usage, told.status or known.status
         known.choices += [choice for choice in told.choices if choice.finish_reason]
-        known.error = known.error or told.error
+        self.has_failed = self.has_failed or told.is_error
 
     def completed(self) -> None:
         """The answer has come to its end, or at least all that a caller waits for."""
-        self.error = "upstream_error" if self.told.error else None
+        # Who asks for a response that failed once has been answered.
+        is_news = self.operation != STORED_RESPONSE or self.told.status not in FINISHED
+        self.error = "upstream_error" if self.has_failed and is_news else None
 
     def failed(self, exc: BaseException) -> None:
         """The call has ended with `exc`; one that was cancelled, since its caller is gone."""
@@ -173,7 +177,7 @@ class CallRecord:
         if told.usage and self.operation != STORED_RESPONSE:
             # Who asks for a stored response again uses nothing.
             tokens["input"] = told.usage.prompt_tokens or told.usage.input_tokens
-            if self.operation != "embeddings":
+            if self.operation != EMBEDDINGS:
                 tokens["output"] = told.usage.completion_tokens or told.usage.output_tokens
             for kind, count in tokens.items():
                 token_usage.record(count, {**attributes, "gen_ai.token.type": kind})

@@ -15,7 +15,7 @@ from azure.core.credentials import AccessTokenInfo, SupportsTokenInfo, TokenRequ
 from azure.core.exceptions import AzureError
 from azure.identity import DefaultAzureCredential
 
-from shared.errors import UpstreamAuthError
+from shared.errors import SettingsError, UpstreamAuthError
 
 logger = logging.getLogger(__name__)
 
@@ -30,15 +30,20 @@ REPLACEMENT_INTERVAL = 60.0
 def default_credential(client_id: str | None) -> DefaultAzureCredential:
     """Azure's usual chain of credentials, with time-outs that suit a call that somebody waits for.
 
-    `client_id` chooses a user-assigned identity; None is the system-assigned one.
+    `client_id` chooses a user-assigned identity; None is the system-assigned one. Raises `SettingsError` for what
+    azure-identity itself reads in the environment.
     """
-    return DefaultAzureCredential(
-        managed_identity_client_id=client_id,
-        connection_timeout=2,
-        read_timeout=5,
-        retry_total=2,
-        retry_backoff_factor=0.2,
-    )
+    try:
+        return DefaultAzureCredential(
+            managed_identity_client_id=client_id,
+            connection_timeout=2,
+            read_timeout=5,
+            retry_total=2,
+            retry_backoff_factor=0.2,
+        )
+    except ValueError as exc:
+        # The text says which of the two it is, and quotes it; neither is a secret.
+        raise SettingsError({"AZURE_TOKEN_CREDENTIALS or AZURE_AUTHORITY_HOST": str(exc)}) from None
 
 
 class TokenProvider:
@@ -69,18 +74,17 @@ class TokenProvider:
     async def replace(self, refused: str) -> bool:
         """Gets a new token after Azure refused the token `refused`; False when there is no other to try.
 
-        Asks past azure-identity's cache, at most once per token and per minute.
+        Asks past azure-identity's cache, at most once per minute.
         """
-        if self.is_current(refused) and self.request:
+        while self.is_current(refused):
+            # What is under way may be a renewal, which need not bring another token.
+            if self.request is None:
+                if self.clock() < self.replaced_at + REPLACEMENT_INTERVAL:
+                    return False
+                self.replaced_at = self.clock()
             with suppress(UpstreamAuthError):
-                await asyncio.shield(self.request)
-        # What was under way may have been a renewal, which need not bring another token.
-        if self.is_current(refused):
-            if self.clock() < self.replaced_at + REPLACEMENT_INTERVAL:
-                return False
-            self.replaced_at = self.clock()
-            await asyncio.shield(self.requested(past_cache=True))
-        return not self.is_current(refused)
+                await asyncio.shield(self.requested(past_cache=True))
+        return True
 
     def is_current(self, token: str) -> bool:
         return self.token is None or self.token.token == token

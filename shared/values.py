@@ -96,12 +96,12 @@ def caller_key(text: str) -> CallerKey:
         raise ValueError("must be name=key, the name of letters, digits, '-', '_' and '.'")
     if len(key) < SHORTEST_CALLER_KEY:
         raise ValueError(f"has a key of fewer than {SHORTEST_CALLER_KEY} characters; it must be name=key")
-    header_value(key)
+    printable(key)
     return CallerKey(name, key)
 
 
-def header_value(text: str) -> str:
-    """A secret that can stand in a header; the error does not repeat it."""
+def printable(text: str) -> str:
+    """A text that can stand in a header; the error does not repeat it, since it may be a secret."""
     if not PRINTABLE.fullmatch(text):
         raise ValueError("has characters that cannot stand in it (blanks, control or non-ASCII characters)")
     if text.startswith(UNRESOLVED_REFERENCE):
@@ -128,8 +128,8 @@ def is_ncrontab_field(field: str, limits: tuple[int, int, str]) -> bool:
     """Whether `field` is a list of numbers, names, ranges and steps within `limits`: the least, the most, the names."""
     low, high, names = limits
     for part in field.split(","):
-        found = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d+))?", part)
-        if not found or found[3] == "0":
+        found = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d+))?", part, re.ASCII)
+        if not found or (found[3] and not int(found[3])):
             return False
         for value in filter(None, found.groups()[:2]):
             named = value.upper() in names.split()

@@ -118,6 +118,16 @@ def test_an_identity_endpoint_in_trouble_is_told_within_the_probes_deadline(fold
         assert app.model.journal() == []
 
 
+def test_a_setting_of_azure_identitys_that_it_refuses_is_named(folder: Path) -> None:
+    with local_app(folder, "--identity", AZURE_TOKEN_CREDENTIALS="ManagedIdentity") as app:
+        assert ready(app) == (503, "not_configured")
+        assert app.chat({"prompt": "Hello"}).status_code == 503
+        app.wait_for(
+            "AZURE_TOKEN_CREDENTIALS or AZURE_AUTHORITY_HOST: Invalid value for AZURE_TOKEN_CREDENTIALS: managedidentity"
+        )
+        assert "Unexpected" not in app.output
+
+
 def test_a_refused_token_is_replaced_for_a_probe_too(folder: Path) -> None:
     with local_app(folder, "--identity") as app:
         app.model.script({"status": 401, "body": shapes.WRONG_TOKEN})
@@ -173,6 +183,16 @@ def test_an_endpoint_that_rests_is_degraded_without_a_probe(own_app: LocalApp) -
     assert ready(own_app) == (200, "degraded")
     assert "resting for another" in detail(own_app)["endpoints"][0]["reason"]
     assert len(own_app.model.journal()) == 2
+
+
+@pytest.mark.parametrize(("since", "found"), [({}, (200, "healthy")), ({"status": 401, "times": 9}, (503, "unhealthy"))])
+def test_what_calls_have_shown_since_counts_for_more_than_a_long_rest(
+    own_app: LocalApp, since: Json, found: tuple[int, str]
+) -> None:
+    own_app.model.script({"status": 429, "headers": {"retry-after": "3600"}}, since)
+    for _ in range(2):
+        own_app.chat({"prompt": "Hello"})
+    assert ready(own_app) == found
 
 
 def test_after_trouble_in_calls_older_knowledge_does_not_count(own_app: LocalApp) -> None:

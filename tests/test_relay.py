@@ -11,19 +11,23 @@ from starlette.types import Message
 
 from local.azure_openai import AzureOpenAI
 from local.serving import Servers
-from shared import relay, sse
+from shared import sse, streams
+from shared.call import InferenceCall
 from shared.chat import Deltas
-from shared.clients import Clients, InferenceCall
+from shared.clients import Clients
 from shared.errors import CallerGone
 from shared.events import WholeEvents
 from shared.failover import Answer, Failover
-from shared.relay import EventStreamResponse, unless_hung_up
+from shared.relay import unless_hung_up
 from shared.settings import Settings
+from shared.streams import EventStreamResponse
 
 pytestmark = pytest.mark.anyio
 
 KEY = "a-key-of-the-stand-in"
-CALL = InferenceCall("chat/completions", "chat", b'{"messages":[{"role":"user","content":"Hi"}],"stream":true}', True, {})
+CALL = InferenceCall(
+    "chat/completions", "chat", b'{"messages":[{"role":"user","content":"Hi"}],"stream":true}', True, {}, "somebody"
+)
 
 
 @pytest.fixture
@@ -83,7 +87,7 @@ class Caller:
 
 @pytest.fixture
 def caller(monkeypatch: pytest.MonkeyPatch) -> Caller:
-    monkeypatch.setattr(relay, "KEEP_ALIVE_INTERVAL", 0.05)
+    monkeypatch.setattr(streams, "KEEP_ALIVE_INTERVAL", 0.05)
     return Caller()
 
 
@@ -126,11 +130,12 @@ async def test_leaving_a_stream_in_a_silence_leaves_no_task_behind(answer: Answe
 
 
 FINISHED = '{"type":"response.completed","response":{"id":"r","model":"m","status":"completed"}}'
+INCOMPLETE = '{"type":"response.incomplete","response":{"id":"r","status":"incomplete","error":null,"usage":null}}'
 
 
-@pytest.mark.parametrize("last", ["[DONE]", FINISHED])
+@pytest.mark.parametrize("last", ["[DONE]", FINISHED, INCOMPLETE])
 async def test_silence_after_the_end_is_no_failure(model: tuple[AzureOpenAI, Failover], caller: Caller, last: str) -> None:
-    raw = f"data: {{}}\n\ndata: {last}\n\n"
+    raw = f'data: {{"model":"m"}}\n\ndata: {last}\n\n'
     headers = {"content-type": "text/event-stream"}
     model[0].journal.scripts.append({"raw": raw, "pace": 60, "headers": headers})
     answer = await model[1].send(CALL)
@@ -204,7 +209,7 @@ async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(
     assert b"the reply itself" not in b"".join(caller.taken)
     output = capsys.readouterr().out
     # The lines of code, the innermost first.
-    assert re.search(r" error=internal_error cause=RuntimeError<test_relay.py:\d+<relay.py:\d+", output)
+    assert re.search(r" error=internal_error cause=RuntimeError<test_relay.py:\d+<streams.py:\d+", output)
     assert "the reply itself" not in output
 
 

@@ -25,7 +25,7 @@ def test_the_schedule_of_the_health_check(schedule: str) -> None:
 @pytest.mark.parametrize(
     "schedule",
     ["often", "* * * *", "* * * * * * *", "60 * * * * *", "* * 24 * * *", "* * * 0 * *", "* * * * 13 *", "* * * * * 7",
-     "*/0 * * * * *", "1- * * * * *", "0 0 0 * FOO *", "00:05:00", "%NAME%"],
+     "*/0 * * * * *", "*/00 * * * * *", "0 ٥ * * * *", "1- * * * * *", "0 0 0 * FOO *", "00:05:00", "%NAME%"],
 )  # fmt: skip
 def test_a_schedule_that_cannot_be_read_is_named_and_the_default_used(
     schedule: str, caplog: pytest.LogCaptureFixture

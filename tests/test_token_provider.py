@@ -95,7 +95,7 @@ async def test_a_refusal_during_a_renewal_that_brings_nothing_new_asks_past_the_
     clock.ahead = 150
     assert await provider() == refused
     assert provider.request is not None
-    assert await provider.replace(refused)
+    assert all(await asyncio.gather(provider.replace(refused), provider.replace(refused)))
     assert await provider() != refused
     assert len(endpoint.journal.entries) == 2
 
@@ -115,6 +115,14 @@ async def test_all_who_saw_a_token_refused_share_its_replacement(
     refused = await provider()
     assert all(await asyncio.gather(*(provider.replace(refused) for _ in range(100))))
     assert await provider.replace(refused), "one who comes late finds the new token"
+    assert len(endpoint.journal.entries) == 2
+
+
+async def test_without_a_replacement_the_refusal_stands(provider: TokenProvider, endpoint: IdentityEndpoint) -> None:
+    refused = await provider()
+    endpoint.journal.scripts.insert(0, {"status": 400})
+    assert not any(await asyncio.gather(provider.replace(refused), provider.replace(refused)))
+    assert await provider() == refused
     assert len(endpoint.journal.entries) == 2
 
 

@@ -24,7 +24,7 @@ CONTROLS = """
 import asyncio
 from pathlib import Path
 
-from shared import clients, failover, relay
+from shared import clients, failover, streams
 
 SHARED = (clients.shared_clients, failover.shared_failover, health.shared_health)
 
@@ -36,7 +36,7 @@ async def test_settings(req: Request) -> Response:
     for shared in SHARED:
         shared.cache_clear()
     settings = await req.json()
-    relay.KEEP_ALIVE_INTERVAL = settings.pop("KEEP_ALIVE_INTERVAL", 15.0)
+    streams.KEEP_ALIVE_INTERVAL = settings.pop("KEEP_ALIVE_INTERVAL", 15.0)
     os.environ.update(settings)
     return JSONResponse({})
 

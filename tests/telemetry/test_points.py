@@ -170,10 +170,19 @@ class TestPoints:
         (point,) = (p for p in told_when_ended(gateway)["points"] if p["metric"] == DURATION)
         assert point["attributes"]["error.type"] == "stream_broken"
 
-    def test_of_a_stream_in_which_azure_tells_of_an_error(self, gateway: Gateway, model: StandIn) -> None:
-        raw = 'data: {"choices":[],"model":"a"}\n\ndata: {"error":{"code":"x","message":"y"}}\n\n'
+    @pytest.mark.parametrize(
+        ("path", "event"),
+        [
+            (CHAT, '{"error":{"code":"x","message":"y"}}'),
+            ("/api/v1/responses", '{"type":"error","code":"x","message":"y","param":null,"sequence_number":3}'),
+        ],
+    )
+    def test_of_a_stream_in_which_azure_tells_of_an_error(
+        self, gateway: Gateway, model: StandIn, path: str, event: str
+    ) -> None:
+        raw = f'data: {{"choices":[],"model":"a"}}\n\ndata: {event}\n\n'
         model.script({"raw": raw, "headers": {"content-type": "text/event-stream"}})
-        gateway.http.post(CHAT, json={**MESSAGES, "stream": True}, headers=CALLER)
+        gateway.http.post(path, json={**MESSAGES, "input": "Hello", "stream": True}, headers=CALLER)
         (point,) = (p for p in told_when_ended(gateway)["points"] if p["metric"] == DURATION)
         assert point["attributes"]["error.type"] == "upstream_error"
 
@@ -217,6 +226,13 @@ class TestPoints:
         found = told(gateway)
         assert [point["metric"] for point in found["points"]] == [DURATION]
         assert found["spans"][0]["name"] == "stored_response"
+
+    def test_of_a_stored_response_that_failed_is_no_failure_now(self, gateway: Gateway, model: StandIn) -> None:
+        failed = {"id": "resp_1", "object": "response", "status": "failed", "error": {"code": "x", "message": "y"}}
+        model.script({"status": 200, "body": failed})
+        assert gateway.http.get("/api/v1/responses/resp_1", headers=CALLER).json() == failed
+        (point,) = told(gateway)["points"]
+        assert "error.type" not in point["attributes"]
 
     def test_of_the_timer(self, gateway: Gateway, model: StandIn, second: StandIn) -> None:
         gateway.configure(model.address, second.address)
