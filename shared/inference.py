@@ -189,7 +189,8 @@ def deployment_for(model: str | None, settings: Settings) -> str:
     try:
         return settings.deployments[model]
     except KeyError:
-        raise ModelNotFound(f"There is no model {model[:64]!r} here.", param="model") from None
+        listed = "GET /api/v1/models lists those there are."
+        raise ModelNotFound(f"There is no model {model[:64]!r} here. {listed}", param="model") from None
 
 
 def headers_to_send(request: Request, *, stream: bool) -> dict[str, str]:

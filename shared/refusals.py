@@ -65,6 +65,9 @@ def judge(response: httpx2.Response, call: InferenceCall, endpoint: EndpointClie
         return Refusal(DeploymentNotFound(), rest)
     if status in CALLERS_STATUSES or (status == 404 and call.operation.startswith(RESPONSES)):
         error = UpstreamRefusal(status, response.content, {**headers, "content-type": content_type(response)})
+        if code == "404" and not call.is_about_stored:
+            # As for an address that does not exist, such as with an API version that has no /responses.
+            logger.error("%s answered %d %s", where, status, code)
         if status == 429:
             endpoint.throttle(rest, call.deployment)
             logger.warning("%s is throttled: deployment %r", where, call.deployment)

@@ -26,6 +26,8 @@ RENEWAL_MARGIN = 300.0
 RENEWAL_INTERVAL = 30.0
 REPLACEMENT_INTERVAL = 60.0
 
+ADVICE = "Is it assigned to the app, or, on a machine of one's own, has somebody signed in with az login?"
+
 
 def default_credential(client_id: str | None) -> DefaultAzureCredential:
     """Azure's usual chain of credentials, with time-outs that suit a call that somebody waits for.
@@ -111,7 +113,7 @@ class TokenProvider:
         try:
             token = await asyncio.to_thread(self.credential.get_token_info, self.scope, options=options)
         except AzureError as exc:
-            logger.error("No token for the app's identity: %s", without_tokens(exc.message))
+            logger.error("No token for the app's identity. %s %s", ADVICE, without_tokens(exc.message))
             raise UpstreamAuthError from exc
         if self.token and self.token.token == token.token:
             # azure-identity had no newer one; asking at every call would only cost threads.

@@ -55,6 +55,8 @@ def origin(text: str) -> str:
         raise ValueError("is not a URL; it should look like https://NAME.openai.azure.com")
     if url.scheme == "http" and not is_loopback(url):
         raise ValueError("must begin with https:// (http:// is for this machine alone)")
+    if host.startswith("NAME."):
+        raise ValueError("still has the example's NAME; put the name of your resource there")
     bare = f"{url.scheme}://{host}"
     if text.rstrip("/").lower() != bare.lower():
         raise ValueError(f"must be the bare address of the resource: use {bare}")

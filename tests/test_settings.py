@@ -154,6 +154,7 @@ def test_http_is_for_loopback(origin: str) -> None:
         ("http://name.openai.azure.com", "must begin with https://"),
         ("http://127.0.0.1.example.com", "must begin with https://"),
         ("name.openai.azure.com", "is not a URL"),
+        ("https://NAME.openai.azure.com", "still has the example's NAME"),
         ("https://", "is not a URL"),
         ("https://name:port", "is not a URL"),
         ("https://[::1", "is not a URL"),

@@ -132,3 +132,4 @@ def test_what_this_version_of_azure_does_not_have_is_azures_answer(tmp_path_fact
         assert (response.status_code, response.json()) == (404, {"error": {"code": "404", "message": "Resource not found"}})
         (seen,) = app.model.journal()
         assert (seen.path, seen.query) == ("/openai/responses", {"api-version": "2024-10-21"})
+        app.wait_for("Endpoint 1, called by (anybody), answered 404 404")
