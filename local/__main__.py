@@ -29,6 +29,8 @@ from shared.settings import Reader, Settings
 
 APP_ROOT = Path(__file__).parent.parent
 DEFAULT_PORT = 7071
+# How lines begin about settings that must be mended.
+ERROR = "Error:    "
 # How the settings begin that decide where answers come from.
 SETTINGS_BEGIN = ("AZURE_OPENAI_", "AUTHENTICATION", "AZURE_CLIENT_ID")
 LOG_LEVELS = {"Trace": 5, "Debug": 10, "Information": 20, "Warning": 30, "Error": 40, "Critical": 50, "None": 60}
@@ -67,7 +69,8 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
         reserved = reserve(port)
     except OSError:
         print(
-            f"Port {port} is unavailable. Close the process using that port, or specify another port using --port.",
+            f"Port {port} is unavailable. Close the process using that port, or specify another port using --port "
+            f'(with make: make start ARGS="--port {port + 1}").',
             file=sys.stderr,
         )
         return 1
@@ -102,6 +105,8 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
             print(f"Chat page: http://localhost:{port}/{chat_page}\n")
         print(*lines, sep="\n")
         print_functions(host, port)
+        # Again, as they may have scrolled away.
+        print(*(line for line in lines if line.startswith(ERROR)), "Ctrl-C stops.", "", sep="\n", flush=True)
         asking = asyncio.create_task(ask(f"http://localhost:{port}", host, options.ask)) if options.ask else None
         await stop.wait()
         if asking:
@@ -133,7 +138,7 @@ async def upstream(options: argparse.Namespace, servers: Servers) -> list[str]:
         lines += [f"Warning:   {warning}" for warning in found.warnings]
         lines.append(f"Callers:   {callers(found)}")
     except SettingsError as exc:
-        lines += [f"Error:     {name} {problem}" for name, problem in exc.problems.items()]
+        lines += [f"{ERROR} {name} {problem}" for name, problem in exc.problems.items()]
     return lines
 
 
@@ -152,14 +157,14 @@ def print_functions(host: Host, port: int) -> None:
     print("\nFunctions:\n")
     for route in host.routes:
         methods = f"[{','.join(route.methods)}]" if route.methods else ""
-        print(f"\t{route.function.name}: {methods} http://localhost:{port}/{route.template}\n")
+        print(f"\t{route.function.name}: {methods} http://localhost:{port}/{route.template}")
     for timer in host.timers.values():
-        print(f"\t{timer.function.name}: timerTrigger\n")
+        print(f"\t{timer.function.name}: timerTrigger")
     if host.keys:
-        print("Keys:\n")
+        print("\nKeys:\n")
         for what, key in {"master": host.keys.master, "all functions": host.keys.host, **host.keys.of_function}.items():
-            print(f"\tx-functions-key: {key} ({what})\n")
-    print("Ctrl-C stops.\n", flush=True)
+            print(f"\tx-functions-key: {key} ({what})")
+    print()
 
 
 async def ask(origin: str, host: Host, prompt: str) -> None:

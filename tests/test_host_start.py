@@ -76,9 +76,9 @@ class TestStart:
     def test_the_list_of_functions(self, open_host: HostApp) -> None:
         listed = open_host.output.partition("\nFunctions:\n\n")[2].partition("Ctrl-C")[0]
         url = f"http://localhost:{open_host.port}/api"
-        assert f"\tseen: [GET,POST] {url}/seen/{{first?}}\n\n" in listed
-        assert f"\tunrouted:  {url}/unrouted\n\n" in listed
-        assert "\toften: timerTrigger\n\n" in listed
+        assert f"\tseen: [GET,POST] {url}/seen/{{first?}}\n" in listed
+        assert f"\tunrouted:  {url}/unrouted\n" in listed
+        assert "\toften: timerTrigger\n" in listed
 
 
 class TestTimers:
