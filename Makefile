@@ -44,7 +44,7 @@ ifeq ($(PYTHON),)
 	@echo "Install one, from https://www.python.org/downloads/ or with 'pyenv install 3.13', and try again." >&2
 	@exit 1
 endif
-	@echo "Setting up .venv with $(PYTHON) ..."
+	@echo "Setting up .venv with $(PYTHON): about 500 MB, a minute or more ..."
 	@$(PYTHON) -m venv .venv
 	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
