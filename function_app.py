@@ -7,6 +7,7 @@ from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Respon
 
 from shared import caller_keys, health, inference, logs, models, openapi, otel, playground, relay
 from shared import chat as chat_endpoint
+from shared.body import read_body
 from shared.call import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
 from shared.errors import as_responses
 from shared.failover import shared_failover
@@ -28,7 +29,7 @@ JSON = "application/json"
 async def chat(req: Request) -> Response:
     """A prompt or a conversation in, a reply out: JSON, or a stream of events with `"stream": true`."""
     failover = shared_failover()
-    body = await inference.read_body(req, failover.settings)
+    body = await read_body(req, failover.settings)
     call = chat_endpoint.parse(body, req, failover.settings)
     return await relay.unless_hung_up(req, chat_endpoint.respond(failover, call))
 
@@ -124,12 +125,12 @@ async def azure_stored_response_input_items(req: Request) -> Response:
     return await about_stored_response(req, "input_items")
 
 
-async def create(req: Request, operation: str, deployment: str | None = None) -> Response:
-    """Passes a request in OpenAI's wire format on to a deployment, and the answer back."""
+async def create(req: Request, operation: str, named: str | None = None) -> Response:
+    """Passes a request in OpenAI's wire format on to a deployment, the one `named` or the body's, and the answer back."""
     failover = shared_failover()
     caller = caller_keys.caller_of(req, failover.settings)
-    body = await inference.read_body(req, failover.settings)
-    call = inference.creation(operation, body, req, failover.settings, caller, deployment)
+    body = await read_body(req, failover.settings)
+    call = inference.creation(operation, body, req, failover.settings, caller, named)
     return await relay.unless_hung_up(req, relay.respond(failover, call))
 
 
@@ -138,7 +139,7 @@ async def about_stored_response(req: Request, part: str = "") -> Response:
     failover = shared_failover()
     caller = caller_keys.caller_of(req, failover.settings)
     call = inference.stored_response(req, caller, part)
-    await inference.read_body(req, failover.settings)
+    await read_body(req, failover.settings)
     return await relay.unless_hung_up(req, relay.respond(failover, call))
 
 

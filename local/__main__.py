@@ -25,7 +25,8 @@ from local.serving import Servers, reserve
 from local.simulator import simulate
 from local.worker import Worker, WorkerError
 from shared.errors import SettingsError
-from shared.settings import Reader, Settings
+from shared.settings import Settings
+from shared.settings_reader import SettingsReader
 
 APP_ROOT = Path(__file__).parent.parent
 DEFAULT_PORT = 7071
@@ -123,7 +124,7 @@ def cors_of(option: str | None, host: dict[str, Any]) -> cors.Allowed | None:
 
 async def upstream(options: argparse.Namespace, servers: Servers) -> list[str]:
     """Starts stand-ins where they are wanted; returns what to tell about the settings and where answers come from."""
-    settings = Reader(os.environ)
+    settings = SettingsReader(os.environ)
     endpoint = settings.text("AZURE_OPENAI_ENDPOINT")
     lines = [f"Model:     {endpoint or 'none: AZURE_OPENAI_ENDPOINT is not set'}"]
     if options.identity or not (endpoint or options.no_simulator):

@@ -8,7 +8,8 @@ from local.identity_endpoint import IdentityEndpoint
 from local.serving import Servers
 from local.tokens import TokenMint
 from shared.errors import SettingsError
-from shared.settings import KEY_NAMES, Reader, Settings
+from shared.settings import KEY_NAMES, Settings
+from shared.settings_reader import SettingsReader
 
 DEFAULTS = {
     # A dated version that has all the routes.
@@ -20,7 +21,9 @@ DEFAULTS = {
 HUMAN_PACE = 0.06
 
 
-async def simulate(environ: MutableMapping[str, str], settings: Reader, servers: Servers, *, identity: bool) -> list[str]:
+async def simulate(
+    environ: MutableMapping[str, str], settings: SettingsReader, servers: Servers, *, identity: bool
+) -> list[str]:
     """Starts the stand-ins, points the settings in `environ` at them, and returns what to tell about them.
 
     With `identity`, the app gets tokens from a stand-in for the identity endpoint, and no key is anywhere.

@@ -7,11 +7,12 @@ import msgspec
 from azurefunctions.extensions.http.fastapi import Request, Response
 
 from shared import caller_keys, sse
+from shared.body import NULL, Fields, parse_field, parse_fields
 from shared.call import CHAT_COMPLETIONS, InferenceCall
 from shared.errors import BadRequest, StreamBroken, UpstreamFailure
 from shared.events import Events
 from shared.failover import Failover
-from shared.inference import NULL, STREAM_OPTIONS_SINCE, Fields, deployment_of, headers_to_send, parse_field, parse_fields
+from shared.inference import ask_for_usage, deployment_of, headers_to_send, is_streamed
 from shared.settings import Settings
 from shared.streams import EventStreamResponse
 from shared.telemetry import CallRecord
@@ -58,13 +59,13 @@ def parse(body: bytes, request: Request, settings: Settings) -> InferenceCall:
             raise BadRequest(f"'{name}' is not for this endpoint; use /api/v1/chat/completions.", param=name)
     if parse_field(fields, "n", int, ONE_CHOICE) not in (None, 1):
         raise BadRequest(f"'n' must be {ONE_CHOICE}.", param="n")
-    stream = parse_field(fields, "stream", bool, "true or false") or False
+    stream = is_streamed(fields)
     deployment = deployment_of(fields, settings)
     fields["messages"] = messages(fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
     fields.pop("prompt", None)
-    if stream and settings.api_version >= STREAM_OPTIONS_SINCE:
-        fields.setdefault("stream_options", msgspec.Raw(b'{"include_usage":true}'))
+    if stream:
+        ask_for_usage(fields, settings)
     headers = headers_to_send(request, stream=stream)
     return InferenceCall(CHAT_COMPLETIONS, deployment, msgspec.json.encode(fields), stream, headers, caller_keys.OF_CHAT)
 

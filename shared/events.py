@@ -3,8 +3,8 @@
 from abc import ABC, abstractmethod
 
 from shared import sse
-from shared.answers import FINISHED, is_usage_alone
 from shared.telemetry import CallRecord
+from shared.wire import FINISHED, is_usage_alone
 
 
 class Events(ABC):

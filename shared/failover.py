@@ -5,86 +5,20 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import cast
 
 import httpx2
 from openai import APIStatusError
 
-from shared.answers import content_type, returned_headers
+from shared.answer import Answer
 from shared.call import InferenceCall
-from shared.clients import TRANSPORT_ERRORS, Clients, EndpointClient, shared_clients
+from shared.clients import Clients, shared_clients
+from shared.endpoint import TRANSPORT_ERRORS, EndpointClient
 from shared.errors import DeadlineExceeded, GatewayError, TooManyCalls, UpstreamUnreachable
-from shared.http_client import Body
 from shared.refusals import COOL_DOWN, Refusal, judge
 from shared.telemetry import CallRecord
 
 logger = logging.getLogger(__name__)
-
-
-class Answer:
-    """Azure's answer to a call, its headers read and its body not. Whoever has it must `aclose` it."""
-
-    def __init__(self, response: httpx2.Response, deadline: float, release: Callable[[], None], record: CallRecord) -> None:
-        self.response = response
-        self.deadline = deadline
-        self.release = release
-        self.record = record
-        self.headers = returned_headers(response)
-        self.content_type = content_type(response)
-
-    @property
-    def is_event_stream(self) -> bool:
-        is_unread = not self.response.is_stream_consumed
-        return is_unread and self.content_type.partition(";")[0].strip().lower() == "text/event-stream"
-
-    async def read(self, edit: Callable[[bytes], bytes] = bytes) -> bytes:
-        """What `edit` makes of the whole body; then closes.
-
-        Raises `DeadlineExceeded`, `UpstreamUnreachable` when the body breaks off, and what `edit` raises.
-        """
-        try:
-            body = await self.read_in_time()
-            self.record.read(body)
-            edited = edit(body)
-            self.record.completed()
-        except BaseException as exc:
-            self.record.failed(exc)
-            raise
-        finally:
-            await self.aclose()
-        return edited
-
-    async def read_in_time(self) -> bytes:
-        try:
-            async with asyncio.timeout_at(self.deadline):
-                chunks = []
-                while chunk := await self.next_chunk():
-                    chunks.append(chunk)
-                return b"".join(chunks)
-        except TimeoutError:
-            raise DeadlineExceeded from None
-        except TRANSPORT_ERRORS:
-            raise UpstreamUnreachable from None
-
-    @functools.cached_property
-    def next_chunk(self) -> Callable[[], Awaitable[bytes]]:
-        """Reads the body as it comes; empty at its end. Raises `TRANSPORT_ERRORS` when it breaks off."""
-        if self.response.is_stream_consumed or "content-encoding" in self.response.headers:
-            # Compressed against our wish, it would be without the header that says so.
-            decoded = self.response.aiter_bytes()
-            return lambda: anext(decoded, b"")
-        # Without httpx2's own layers on top.
-        return cast(Body, self.response.stream).read
-
-    async def aclose(self) -> None:
-        """Ends the call, closing its connection unless the answer was read to its end. May be repeated."""
-        release, self.release = self.release, nothing
-        try:
-            await self.response.aclose()
-        finally:
-            release()
 
 
 class Failover:
@@ -195,10 +129,6 @@ class Failover:
 def retry_after(seconds: float) -> dict[str, str]:
     """The headers that ask a caller to come again in that many seconds, rounded up."""
     return {"retry-after": str(math.ceil(seconds)), "retry-after-ms": str(math.ceil(seconds * 1000))}
-
-
-def nothing() -> None:
-    pass
 
 
 def cause_of(exc: Exception) -> str:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from openai import APIStatusError
 
 from shared import telemetry
-from shared.answers import ErrorDetail, error_of
 from shared.call import CHAT_COMPLETIONS, InferenceCall
-from shared.clients import NEVER, TRANSPORT_ERRORS, Clients, EndpointClient, auth_advice, shared_clients
+from shared.clients import Clients, shared_clients
+from shared.endpoint import NEVER, TRANSPORT_ERRORS, EndpointClient
 from shared.errors import SettingsError, UpstreamAuthError, as_gateway_error
+from shared.wire import ErrorDetail, error_of
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class Health:
         if status == 400 and "messages" in (error.param or error.message or ""):
             return UP, "identity, network and deployment work"
         if status in (401, 403):
-            return DOWN, f"{answered}. {auth_advice(self.settings)}"
+            return DOWN, f"{answered}. {self.settings.auth_advice}"
         if status == 404 and error.code == "DeploymentNotFound":
             return DOWN, f"has no deployment {self.settings.default_deployment!r} (AZURE_OPENAI_CHATGPT_DEPLOYMENT)"
         if status == 404:

@@ -1,28 +1,17 @@
-"""What a caller's HTTP request asks for: its body, its fields, the deployment it names, the headers to pass on."""
+"""What a caller's HTTP request asks for: the deployment that it names, the body for Azure, the headers to pass on."""
 
-import asyncio
 import re
 from typing import Any
 
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request
-from starlette.requests import ClientDisconnect
 
-from shared.answers import header_safe
+from shared.body import NULL, Fields, parse_field, parse_fields
 from shared.call import CHAT_COMPLETIONS, RESPONSES, InferenceCall, is_in_address
-from shared.errors import (
-    BadRequest,
-    BodyTooLarge,
-    BodyTooSlow,
-    CallerGone,
-    EncodedBody,
-    ModelNotFound,
-    ResponseNotFound,
-)
+from shared.errors import BadRequest, ModelNotFound, ResponseNotFound
 from shared.settings import Settings
+from shared.wire import header_safe
 
-Fields = dict[str, msgspec.Raw]
-NULL = msgspec.Raw(b"null")
 FALSE = msgspec.Raw(b"false")
 
 # The first dated API version in which Azure knows `stream_options`; earlier ones refuse it.
@@ -39,22 +28,18 @@ RESPONSE_QUERY_LISTS = ("include",)
 
 
 def creation(
-    operation: str, body: bytes, request: Request, settings: Settings, caller: str, deployment: str | None = None
+    operation: str, body: bytes, request: Request, settings: Settings, caller: str, named: str | None = None
 ) -> InferenceCall:
     """The call that a request in OpenAI's wire format asks for: a chat completion, embeddings or a response.
 
-    `deployment` is what the address names, where it names one; else the body's `model` counts. The body goes out as it
+    `named` is the deployment in the address, where there is one; else the body's `model` counts. The body goes out as it
     came, or, where Azure looks into it for the deployment, as the same values with the deployment for a `model`; with
     STREAM_USAGE, a streamed chat's asks for the usage.
     Raises `BadRequest` and `ModelNotFound`.
     """
     fields = parse_fields(body)
-    if deployment is None:
-        deployment = deployment_of(fields, settings)
-    else:
-        refuse_other_spellings(fields)
-        deployment = deployment_for(deployment, settings)
-    stream = parse_field(fields, "stream", bool, "true or false") or False
+    deployment = deployment_of(fields, settings, named)
+    stream = is_streamed(fields)
     adds_usage = stream and operation == CHAT_COMPLETIONS and settings.stream_usage and ask_for_usage(fields, settings)
     in_address = is_in_address(operation, settings.api_version)
     if not in_address:
@@ -112,80 +97,25 @@ def stored_response(request: Request, caller: str, part: str = "") -> InferenceC
     )
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
-    """The request's body. Raises `BodyTooLarge`, `BodyTooSlow`, `EncodedBody` and `CallerGone`.
+def is_streamed(fields: Fields) -> bool:
+    """Whether the caller wants the answer as a stream. Raises `BadRequest`."""
+    return parse_field(fields, "stream", bool, "true or false") or False
 
-    A body that is too large, its length declared or not, is read to its end and dropped: HTTP clients that are cut off
-    while they send report a broken connection instead of the answer. The Functions host bounds what arrives
-    (104,857,600 bytes).
+
+def deployment_of(fields: Fields, settings: Settings, named: str | None = None) -> str:
+    """The deployment that is `named` or else that the field `model` asks for, by default the app's.
+
+    Raises `BadRequest` and `ModelNotFound`.
     """
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise EncodedBody
-    limit = settings.max_body_bytes
-    body = bytearray()
-    size = 0
-    try:
-        async with asyncio.timeout(settings.request_timeout):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size <= limit:
-                    body += chunk
-                else:
-                    body.clear()
-    except ClientDisconnect:
-        raise CallerGone from None
-    except TimeoutError:
-        raise BodyTooSlow from None
-    if size > limit:
-        raise BodyTooLarge(f"The request's body is larger than the {limit} bytes that this app accepts.")
-    return bytes(body)
-
-
-def parse_fields(body: bytes) -> Fields:
-    """The top-level fields of a JSON object, each as the bytes it came in. Of a field given twice, the last counts.
-
-    Raises `BadRequest` for anything else. Nothing inside the fields is checked but that it is well-formed.
-    """
-    try:
-        body.decode()
-        return msgspec.json.decode(body, type=Fields)
-    except UnicodeDecodeError as exc:
-        raise BadRequest(f"The request's body must be UTF-8; the byte at position {exc.start} is not.") from None
-    except msgspec.ValidationError:
-        raise BadRequest("The request's body must be a JSON object.") from None
-    except msgspec.DecodeError as exc:
-        detail = "it is empty" if not body.strip() else str(exc)
-        raise BadRequest(f"The request's body must be a JSON object, but {detail}.") from None
-    except RecursionError:
-        raise BadRequest("The request's body is nested too deeply; flatten it.") from None
-
-
-def parse_field[T](fields: Fields, name: str, kind: type[T], expected: str) -> T | None:
-    """The field `name` as a `kind`, None when it is absent or null. Raises `BadRequest` with what is `expected`."""
-    if name not in fields:
-        return None
-    try:
-        return msgspec.json.decode(fields[name], type=kind | None)
-    except (msgspec.DecodeError, RecursionError):
-        raise BadRequest(f"'{name}' must be {expected}.", param=name) from None
-
-
-def deployment_of(fields: Fields, settings: Settings) -> str:
-    """The deployment that the field `model` asks for. Raises `BadRequest` and `ModelNotFound`."""
-    refuse_other_spellings(fields)
-    return deployment_for(parse_field(fields, "model", str, "a string"), settings)
-
-
-def refuse_other_spellings(fields: Fields) -> None:
-    """Whoever reads the body next may not care for case, and take a `MODEL` that nobody has looked at."""
     if any(name != "model" and name.lower() == "model" for name in fields):
+        # Whoever reads the body next may not care for case, and take a `MODEL` that nobody has looked at.
         raise BadRequest("The field 'model' must be written in small letters.", param="model")
+    model = parse_field(fields, "model", str, "a string") if named is None else named
+    return settings.default_deployment if model is None else deployment_for(model, settings)
 
 
-def deployment_for(model: str | None, settings: Settings) -> str:
+def deployment_for(model: str, settings: Settings) -> str:
     """The deployment that answers to `model`. Raises `ModelNotFound` for one that the settings do not list."""
-    if model is None:
-        return settings.default_deployment
     try:
         return settings.deployments[model]
     except KeyError:

@@ -19,11 +19,11 @@ from email.utils import parsedate_to_datetime
 
 import httpx2
 
-from shared.answers import content_type, error_of, returned_headers
 from shared.call import RESPONSES, InferenceCall
-from shared.clients import EndpointClient, auth_advice
+from shared.endpoint import EndpointClient
 from shared.errors import DeploymentNotFound, GatewayError, UpstreamAuthError, UpstreamFailure, UpstreamRefusal
 from shared.settings import Settings
+from shared.wire import content_type, error_of, returned_headers
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def judge(response: httpx2.Response, call: InferenceCall, endpoint: EndpointClie
     rest = cool_down(response)
     if status in (401, 403):
         endpoint.cool(rest)
-        logger.error("%s refused the app's credentials (%d %s). %s", where, status, code, auth_advice(settings))
+        logger.error("%s refused the app's credentials (%d %s). %s", where, status, code, settings.auth_advice)
         return Refusal(UpstreamAuthError(), rest)
     if status == 404 and code == "DeploymentNotFound":
         endpoint.cool(rest, call.deployment)

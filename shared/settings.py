@@ -1,16 +1,14 @@
 """App settings, read once and validated into one frozen object."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
 from shared.errors import SettingsError
+from shared.settings_reader import DOTENV_FILE, SettingsReader
 from shared.values import (
-    UNRESOLVED_REFERENCE,
     CallerKey,
     alias_pair,
     api_version,
@@ -19,15 +17,11 @@ from shared.values import (
     deployment_name,
     ncrontab,
     origin,
-    positive_integer,
-    positive_number,
     printable,
     quoted,
 )
 
 logger = logging.getLogger(__name__)
-
-DOTENV_FILE = Path(__file__).parent.parent / "azureopenai.env"
 
 SCHEDULE_NAME = "HEALTH_CHECK_SCHEDULE"
 DEFAULT_SCHEDULE = "0 */5 * * * *"
@@ -80,16 +74,28 @@ class Settings:
         """The managed identity, as operators know it."""
         return self.identity_client_id or "(system-assigned)"
 
+    @property
+    def auth_advice(self) -> str:
+        """What an operator can do when Azure refuses the app's credentials."""
+        if not self.use_identity:
+            return "Check AZURE_OPENAI_KEY, and whether the resource allows keys (otherwise set AUTHENTICATION=AZURE)."
+        return (
+            f"Give the identity {self.identity} the role 'Cognitive Services OpenAI User' on the resource; it takes up "
+            "to five minutes to apply. Check the resource's firewall as well."
+        )
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str], dotenv: Path = DOTENV_FILE) -> "Settings":
         """Reads the settings from `environ` and, where it has none or an empty one, from the file `dotenv`.
 
         Raises `SettingsError` with everything that is missing or invalid.
         """
-        reader = Reader(environ, dotenv)
+        reader = SettingsReader(environ, dotenv)
         use_identity = reader.text("AUTHENTICATION", "KEY").upper() == "AZURE"
         origins = reader.items("AZURE_OPENAI_ENDPOINT", origin)
         default_deployment = reader.parsed("AZURE_OPENAI_CHATGPT_DEPLOYMENT", deployment_name)
+        # Known too, although it is read when the app loads.
+        reader.asked.add(SCHEDULE_NAME)
         settings = cls(
             endpoints=endpoints(reader, origins, use_identity),
             api_version=reader.parsed("AZURE_OPENAI_API_VERSION", api_version) or "",
@@ -118,88 +124,14 @@ def health_check_schedule(environ: Mapping[str, str], dotenv: Path = DOTENV_FILE
 
     an invalid one is named in the log, and the default used.
     """
-    reader = Reader(environ, dotenv)
+    reader = SettingsReader(environ, dotenv)
     schedule = reader.parsed(SCHEDULE_NAME, ncrontab, DEFAULT_SCHEDULE)
     if SCHEDULE_NAME in reader.problems:
         logger.error("%s %s. %s is used instead", SCHEDULE_NAME, reader.problems[SCHEDULE_NAME], DEFAULT_SCHEDULE)
     return schedule or DEFAULT_SCHEDULE
 
 
-class Reader:
-    """Looks settings up by name and collects what is wrong with them, so that all of it is reported at once."""
-
-    def __init__(self, environ: Mapping[str, str], dotenv: Path = DOTENV_FILE) -> None:
-        self.environ = environ
-        self.dotenv = dotenv
-        self.problems: dict[str, str] = {}
-        self.warnings: list[str] = []
-        # The schedule is asked for when the app loads.
-        self.asked: set[str] = {SCHEDULE_NAME}
-        self.file: Mapping[str, str | None] = {}
-        if dotenv.exists():
-            try:
-                # Byte order marks come from Windows editors.
-                self.file = dotenv_values(dotenv, interpolate=False, encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as exc:
-                self.problems[dotenv.name] = f"cannot be read as a UTF-8 text file ({type(exc).__name__})"
-
-    def unknown(self) -> list[str]:
-        """Warnings about names in the file that nobody has asked for, such as misspelt ones."""
-        return [
-            f"{self.dotenv.name} has {name}, which is no setting of this app" for name in self.file if name not in self.asked
-        ]
-
-    def text(self, name: str, default: str = "") -> str:
-        """The setting's value without surrounding blanks; missing, empty and invalid ones give `default`."""
-        self.asked.add(name)
-        value = (self.environ.get(name) or "").strip() or (self.file.get(name) or "").strip()
-        if value.startswith(UNRESOLVED_REFERENCE):
-            self.problems[name] = (
-                "is a Key Vault reference that did not resolve; check that the secret exists "
-                "and that the app's identity may read it"
-            )
-            return default
-        return value or default
-
-    def parsed[T](self, name: str, parse: Callable[[str], T], default: str = "") -> T | None:
-        """The setting, made into a `T` by `parse`, which raises ValueError with what is wrong."""
-        values = self.items(name, parse, default, separator=None)
-        return values[0] if values else None
-
-    def items[T](
-        self, name: str, parse: Callable[[str], T], default: str = "", *, separator: str | None = ",", required: bool = True
-    ) -> list[T]:
-        """The parts of a setting, each made into a `T` by `parse`; empty when any is missing or invalid."""
-        text = self.text(name, default)
-        if not text:
-            if required:
-                self.problems.setdefault(name, "is missing")
-            return []
-        parsed: list[T] = []
-        parts = [part.strip() for part in text.split(separator)] if separator else [text]
-        if not all(parts):
-            self.problems[name] = "has an empty entry; remove the superfluous comma"
-            return []
-        try:
-            for part in parts:
-                parsed.append(parse(part))  # noqa: PERF401, the error tells how far it came
-        except ValueError as exc:
-            entry = f" (entry {len(parsed) + 1} of {len(parts)})" if len(parts) > 1 else ""
-            self.problems[name] = f"{exc}{entry}"
-            return []
-        return parsed
-
-    def optional[T](self, name: str, parse: Callable[[str], T]) -> T | None:
-        return self.parsed(name, parse) if self.text(name) else None
-
-    def seconds(self, name: str, default: float) -> float:
-        return self.parsed(name, positive_number, str(default)) or default
-
-    def count(self, name: str, default: int) -> int:
-        return self.parsed(name, positive_integer, str(default)) or default
-
-
-def endpoints(reader: Reader, origins: list[str], use_identity: bool) -> tuple[Endpoint, ...]:
+def endpoints(reader: SettingsReader, origins: list[str], use_identity: bool) -> tuple[Endpoint, ...]:
     """The endpoints with their keys; none has a key when the identity is used."""
     reader.asked.update(KEY_NAMES)
     if use_identity:
@@ -221,7 +153,7 @@ def endpoints(reader: Reader, origins: list[str], use_identity: bool) -> tuple[E
     return tuple(Endpoint(*pair) for pair in zip(origins, keys, strict=False))
 
 
-def deployments(reader: Reader, default: str | None) -> dict[str, str]:
+def deployments(reader: SettingsReader, default: str | None) -> dict[str, str]:
     """What callers may name. A deployment answers to its aliases, and to its own name unless that is another's alias."""
     names = {default: default} if default else {}
     for alias, deployment in reader.items("AZURE_OPENAI_DEPLOYMENTS", alias_pair, required=False):
@@ -230,7 +162,7 @@ def deployments(reader: Reader, default: str | None) -> dict[str, str]:
     return {deployment: deployment for deployment in names.values()} | names
 
 
-def inferred_token_scope(reader: Reader, origins: list[str]) -> str:
+def inferred_token_scope(reader: SettingsReader, origins: list[str]) -> str:
     """The token audience of the cloud that the endpoints are in."""
     hosts = [urlsplit(origin).hostname or "" for origin in origins]
     scopes = {next((s for suffix, s in TOKEN_SCOPES.items() if host.endswith(suffix)), PUBLIC_TOKEN_SCOPE) for host in hosts}
@@ -245,7 +177,7 @@ def is_local(environ: Mapping[str, str]) -> bool:
     return environ.get("AZURE_FUNCTIONS_ENVIRONMENT", "").lower() == "development" and not in_azure
 
 
-def caller_keys(reader: Reader) -> tuple[CallerKey, ...]:
+def caller_keys(reader: SettingsReader) -> tuple[CallerKey, ...]:
     """The keys of callers. Names may repeat, so that a key can be rotated; keys may not."""
     pairs = reader.items("CALLER_KEYS", caller_key, required=False)
     if len({pair.key for pair in pairs}) < len(pairs):

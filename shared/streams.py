@@ -7,10 +7,10 @@ from azurefunctions.extensions.http.fastapi import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from shared import sse
-from shared.clients import TRANSPORT_ERRORS
+from shared.answer import Answer
+from shared.endpoint import TRANSPORT_ERRORS
 from shared.errors import CallerGone, StreamBroken, as_gateway_error
 from shared.events import Events
-from shared.failover import Answer
 
 # Seconds. Azure's load balancer cuts a connection that is silent for about 230 s.
 KEEP_ALIVE_INTERVAL = 15.0

@@ -17,9 +17,9 @@ from opentelemetry import context, metrics, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared import sse
-from shared.answers import FINISHED, TELLING, Told, error_of, told_by
 from shared.call import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
 from shared.errors import CallerGone, GatewayError, UnexpectedError, UpstreamRefusal
+from shared.wire import FINISHED, TELLING, Told, error_of, told_by
 
 logger = logging.getLogger(__name__)
 

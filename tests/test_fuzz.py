@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from shared import openapi
-from shared.answers import error_of
 from shared.inference import FORWARDED_HEADERS
+from shared.wire import error_of
 from tests.calls import CALLER
 from tests.running import StandIn
 from tests.upstreams import CALLER_KEY, Gateway, gateway_app

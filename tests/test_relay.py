@@ -12,12 +12,13 @@ from starlette.types import Message
 from local.azure_openai import AzureOpenAI
 from local.serving import Servers
 from shared import sse, streams
+from shared.answer import Answer
 from shared.call import InferenceCall
 from shared.chat import Deltas
 from shared.clients import Clients
 from shared.errors import CallerGone
 from shared.events import WholeEvents
-from shared.failover import Answer, Failover
+from shared.failover import Failover
 from shared.relay import unless_hung_up
 from shared.settings import Settings
 from shared.streams import EventStreamResponse

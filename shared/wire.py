@@ -1,4 +1,4 @@
-"""What Azure's answers tell of themselves: in their headers, in errors, and beside what the model says."""
+"""OpenAI's wire format, as far as the app reads it: headers, errors, and what stands beside what the model says."""
 
 import re
 from collections.abc import Mapping

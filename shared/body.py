@@ -1,0 +1,71 @@
+"""A request's body: taken in within its limits, and read as far as its top-level fields."""
+
+import asyncio
+
+import msgspec
+from azurefunctions.extensions.http.fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from shared.errors import BadRequest, BodyTooLarge, BodyTooSlow, CallerGone, EncodedBody
+from shared.settings import Settings
+
+Fields = dict[str, msgspec.Raw]
+NULL = msgspec.Raw(b"null")
+
+
+async def read_body(request: Request, settings: Settings) -> bytes:
+    """The request's body. Raises `BodyTooLarge`, `BodyTooSlow`, `EncodedBody` and `CallerGone`.
+
+    A body that is too large, its length declared or not, is read to its end and dropped: HTTP clients that are cut off
+    while they send report a broken connection instead of the answer. The Functions host bounds what arrives
+    (104,857,600 bytes).
+    """
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise EncodedBody
+    limit = settings.max_body_bytes
+    body = bytearray()
+    size = 0
+    try:
+        async with asyncio.timeout(settings.request_timeout):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size <= limit:
+                    body += chunk
+                else:
+                    body.clear()
+    except ClientDisconnect:
+        raise CallerGone from None
+    except TimeoutError:
+        raise BodyTooSlow from None
+    if size > limit:
+        raise BodyTooLarge(f"The request's body is larger than the {limit} bytes that this app accepts.")
+    return bytes(body)
+
+
+def parse_fields(body: bytes) -> Fields:
+    """The top-level fields of a JSON object, each as the bytes it came in. Of a field given twice, the last counts.
+
+    Raises `BadRequest` for anything else. Nothing inside the fields is checked but that it is well-formed.
+    """
+    try:
+        body.decode()
+        return msgspec.json.decode(body, type=Fields)
+    except UnicodeDecodeError as exc:
+        raise BadRequest(f"The request's body must be UTF-8; the byte at position {exc.start} is not.") from None
+    except msgspec.ValidationError:
+        raise BadRequest("The request's body must be a JSON object.") from None
+    except msgspec.DecodeError as exc:
+        detail = "it is empty" if not body.strip() else str(exc)
+        raise BadRequest(f"The request's body must be a JSON object, but {detail}.") from None
+    except RecursionError:
+        raise BadRequest("The request's body is nested too deeply; flatten it.") from None
+
+
+def parse_field[T](fields: Fields, name: str, kind: type[T], expected: str) -> T | None:
+    """The field `name` as a `kind`, None when it is absent or null. Raises `BadRequest` with what is `expected`."""
+    if name not in fields:
+        return None
+    try:
+        return msgspec.json.decode(fields[name], type=kind | None)
+    except (msgspec.DecodeError, RecursionError):
+        raise BadRequest(f"'{name}' must be {expected}.", param=name) from None
