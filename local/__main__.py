@@ -3,21 +3,15 @@
 import argparse
 import asyncio
 import json
-import logging
 import os
-import shlex
 import signal
 import sys
 import threading
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
-
-from local import cors
+from local import cors, terminal
 from local.app_settings import LocalSettings, add_host_settings
 from local.host import Host
 from local.keys import Keys
@@ -34,7 +28,6 @@ DEFAULT_PORT = 7071
 ERROR = "Error:    "
 # How the settings begin that decide where answers come from.
 SETTINGS_BEGIN = ("AZURE_OPENAI_", "AUTHENTICATION", "AZURE_CLIENT_ID")
-LOG_LEVELS = {"Trace": 5, "Debug": 10, "Information": 20, "Warning": 30, "Error": 40, "Critical": 50, "None": 60}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,23 +64,15 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
     except OSError:
         print(
             f"Port {port} is unavailable. Close the process using that port, or specify another port using --port "
-            f'(with make: make start ARGS="--port {port + 1}").',
+            '(with make: make start ARGS="--port 8080").',
             file=sys.stderr,
         )
         return 1
     port = reserved.getsockname()[1]
     lines = [f"Runtime:   azure-functions-runtime {version('azure-functions-runtime')} on Python {sys.version.split()[0]}"]
-    # Over what local.settings.json says, so before it.
-    if not os.environ.get("AZURE_FUNCTIONS_ENVIRONMENT"):
-        os.environ["AZURE_FUNCTIONS_ENVIRONMENT"] = "Development"
-    inherited = [name for name, value in os.environ.items() if value and name.startswith(SETTINGS_BEGIN)]
-    if inherited:
-        lines.append(f"Settings:  {', '.join(inherited)} from the process environment")
-    local_settings.add_to(os.environ)
-    add_host_settings(os.environ, APP_ROOT, port)
-    lines += [f"Settings:  {message}" for message in local_settings.messages]
+    lines += environment(local_settings, port)
     host_json = json.loads((APP_ROOT / "host.json").read_text())
-    log_as_the_host_does(host_json)
+    terminal.log_as_the_host_does(host_json)
     async with Servers() as servers:
         servers.enter_context(reserved)
         lines += await upstream(options, servers)
@@ -105,16 +90,28 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
         if chat_page:
             print(f"Chat page: http://localhost:{port}/{chat_page}\n")
         print(*lines, sep="\n")
-        print_functions(host, port)
+        terminal.print_functions(host, port)
         # Again, as they may have scrolled away.
         print(*(line for line in lines if line.startswith(ERROR)), "Ctrl-C stops.", "", sep="\n", flush=True)
-        asking = asyncio.create_task(ask(f"http://localhost:{port}", host, options.ask)) if options.ask else None
+        asking = asyncio.create_task(terminal.ask(port, host, options.ask)) if options.ask else None
         await stop.wait()
         if asking:
             asking.cancel()
         worker.stop()
     print("\nStopped.")
     return 0
+
+
+def environment(local_settings: LocalSettings, port: int) -> list[str]:
+    """Puts into the environment what Core Tools would; returns what to tell about it."""
+    # Over what local.settings.json says, so before it.
+    if not os.environ.get("AZURE_FUNCTIONS_ENVIRONMENT"):
+        os.environ["AZURE_FUNCTIONS_ENVIRONMENT"] = "Development"
+    inherited = [name for name, value in os.environ.items() if value and name.startswith(SETTINGS_BEGIN)]
+    lines = [f"Settings:  {', '.join(inherited)} from the process environment"] if inherited else []
+    local_settings.add_to(os.environ)
+    add_host_settings(os.environ, APP_ROOT, port)
+    return lines + [f"Settings:  {message}" for message in local_settings.messages]
 
 
 def cors_of(option: str | None, host: dict[str, Any]) -> cors.Allowed | None:
@@ -137,69 +134,10 @@ async def upstream(options: argparse.Namespace, servers: Servers) -> list[str]:
     try:
         found = Settings.from_env(os.environ)
         lines += [f"Warning:   {warning}" for warning in found.warnings]
-        lines.append(f"Callers:   {callers(found)}")
+        lines.append(f"Callers:   {terminal.callers(found)}")
     except SettingsError as exc:
         lines += [f"{ERROR} {name} {problem}" for name, problem in exc.problems.items()]
     return lines
-
-
-def callers(settings: Settings) -> str:
-    """Who may call the OpenAI-compatible routes."""
-    if settings.caller_keys:
-        return f"with the key of {', '.join(sorted({key.name for key in settings.caller_keys}))} (CALLER_KEYS)"
-    if settings.is_local:
-        return "anybody on this machine, with any key or none; CALLER_KEYS is not set"
-    return "nobody: CALLER_KEYS is not set, and this looks like Azure and not like somebody's own machine"
-
-
-def print_functions(host: Host, port: int) -> None:
-    for name, why in host.in_error.items():
-        print(f"\nThe '{name}' function is in error: {why}")
-    print("\nFunctions:\n")
-    for route in host.routes:
-        methods = f"[{','.join(route.methods)}]" if route.methods else ""
-        print(f"\t{route.function.name}: {methods} http://localhost:{port}/{route.template}")
-    for timer in host.timers.values():
-        print(f"\t{timer.function.name}: timerTrigger")
-    if host.keys:
-        print("\nKeys:\n")
-        for what, key in {"master": host.keys.master, "all functions": host.keys.host, **host.keys.of_function}.items():
-            print(f"\tx-functions-key: {key} ({what})")
-    print()
-
-
-async def ask(origin: str, host: Host, prompt: str) -> None:
-    """Sends one chat through the function's endpoint and prints its stream, as `curl -N` does."""
-    url = f"{origin}/{host.template('chat')}"
-    body = json.dumps({"prompt": prompt, "stream": True}, ensure_ascii=False)
-    headers = {"x-functions-key": host.keys.host} if host.keys else {}
-    key = f" -H {shlex.quote(f'x-functions-key: {host.keys.host}')}" if host.keys else ""
-    print(f"$ curl -N {url}{key} -d {shlex.quote(body)}", flush=True)
-    try:
-        async with aiohttp.ClientSession() as session, session.post(url, data=body.encode(), headers=headers) as response:
-            async for line in response.content:
-                print(line.decode(), end="", flush=True)
-    except aiohttp.ClientError as exc:
-        print(f"The answer broke off: {exc}")
-    print(flush=True)
-
-
-def log_as_the_host_does(host_json: dict[str, Any]) -> None:
-    """Sends log records to the terminal: the app's from the level in host.json on, the runtime's own from Warning on."""
-    level = host_json.get("logging", {}).get("logLevel", {}).get("default", "Information")
-    level = os.environ.get("AzureFunctionsJobHost__logging__logLevel__default") or level
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setLevel(LOG_LEVELS.get(level.title(), logging.INFO))
-    formatter = logging.Formatter("[%(asctime)s.%(msecs)03dZ] %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("azure.functions"))
-    # What is no HTTP is answered 400, and nobody's mistake here.
-    logging.getLogger("aiohttp.server").addFilter(
-        lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-    )
-    debug = os.environ.get("PYTHON_ENABLE_DEBUG_LOGGING") == "1"
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ SET_BY_HOSTS = ("AZURE_FUNCTIONS_ENVIRONMENT", *SET_BY_AZURE)
 def test_it_prints_the_functions_as_func_start_does(app: LocalApp) -> None:
     port = app.url.rpartition(":")[2]
     assert "\nFunctions:\n\n\tazure_chat_completions: " in app.output
-    assert f"\n\n\tchat: [POST] http://localhost:{port}/api/chat\n\n" in app.output
+    assert f"\n\tchat: [POST] http://localhost:{port}/api/chat\n" in app.output
     assert "made up for the stand-ins (no AZURE_OPENAI_ENDPOINT is set)" in app.output
     assert re.search(r"stand-in for Azure OpenAI at http://127\.0\.0\.1:\d+; no model is behind it", app.output)
 
@@ -100,7 +100,8 @@ def test_a_port_that_is_taken_is_one_clear_line(folder: Path) -> None:
         output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert output == (
-        f"Port {port} is unavailable. Close the process using that port, or specify another port using --port.\n"
+        f"Port {port} is unavailable. Close the process using that port, or specify another port using --port"
+        ' (with make: make start ARGS="--port 8080").\n'
     )
 
 
@@ -183,7 +184,9 @@ def test_the_examples_hold_every_setting_and_work(folder: Path) -> None:
     env = {k: v for k, v in example["Values"].items() if k != "AzureWebJobsStorage"}
     dotenv = (PROJECT / "azureopenai.env.example").read_text()
     assert {line.partition("=")[0] for line in dotenv.splitlines() if not line.startswith("#")} <= set(env)
+    # All that is left to fill in, besides the key.
+    env["AZURE_OPENAI_ENDPOINT"] = env["AZURE_OPENAI_ENDPOINT"].replace("NAME", "name")
     check = "import os; from shared.settings import Settings; Settings.from_env(os.environ)"
     subprocess.run([sys.executable, "-c", check], cwd=app_folder(folder), env=env, check=True)
-    (folder / "azureopenai.env").write_text(dotenv)
+    (folder / "azureopenai.env").write_text(dotenv.replace("NAME", "name"))
     subprocess.run([sys.executable, "-c", check], cwd=folder, env={}, check=True)

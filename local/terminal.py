@@ -1,0 +1,76 @@
+"""What a person at the terminal sees: log records, the list of functions, and a first chat."""
+
+import json
+import logging
+import os
+import shlex
+import sys
+import time
+from typing import Any
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from local.host import Host
+from shared.settings import Settings
+
+LOG_LEVELS = {"Trace": 5, "Debug": 10, "Information": 20, "Warning": 30, "Error": 40, "Critical": 50, "None": 60}
+
+
+def log_as_the_host_does(host_json: dict[str, Any]) -> None:
+    """Sends log records to the terminal: the app's from the level in host.json on, the runtime's own from Warning on."""
+    level = host_json.get("logging", {}).get("logLevel", {}).get("default", "Information")
+    level = os.environ.get("AzureFunctionsJobHost__logging__logLevel__default") or level
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setLevel(LOG_LEVELS.get(level.title(), logging.INFO))
+    formatter = logging.Formatter("[%(asctime)s.%(msecs)03dZ] %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("azure.functions"))
+    # What is no HTTP is answered 400, and nobody's mistake here.
+    logging.getLogger("aiohttp.server").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    )
+    debug = os.environ.get("PYTHON_ENABLE_DEBUG_LOGGING") == "1"
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
+
+
+def callers(settings: Settings) -> str:
+    """Who may call the OpenAI-compatible routes."""
+    if settings.caller_keys:
+        return f"with the key of {', '.join(sorted({key.name for key in settings.caller_keys}))} (CALLER_KEYS)"
+    if settings.is_local:
+        return "anybody on this machine, with any key or none; CALLER_KEYS is not set"
+    return "nobody: CALLER_KEYS is not set, and this looks like Azure and not like somebody's own machine"
+
+
+def print_functions(host: Host, port: int) -> None:
+    for name, why in host.in_error.items():
+        print(f"\nThe '{name}' function is in error: {why}")
+    print("\nFunctions:\n")
+    for route in host.routes:
+        methods = f"[{','.join(route.methods)}]" if route.methods else ""
+        print(f"\t{route.function.name}: {methods} http://localhost:{port}/{route.template}")
+    for timer in host.timers.values():
+        print(f"\t{timer.function.name}: timerTrigger")
+    if host.keys:
+        print("\nKeys:\n")
+        for what, key in {"master": host.keys.master, "all functions": host.keys.host, **host.keys.of_function}.items():
+            print(f"\tx-functions-key: {key} ({what})")
+    print()
+
+
+async def ask(port: int, host: Host, prompt: str) -> None:
+    """Sends one chat through the function's endpoint and prints its stream, as `curl -N` does."""
+    url = f"http://localhost:{port}/{host.template('chat')}"
+    body = json.dumps({"prompt": prompt, "stream": True}, ensure_ascii=False)
+    headers = {"x-functions-key": host.keys.host} if host.keys else {}
+    key = f" -H {shlex.quote(f'x-functions-key: {host.keys.host}')}" if host.keys else ""
+    print(f"$ curl -N {url}{key} -d {shlex.quote(body)}", flush=True)
+    try:
+        async with aiohttp.ClientSession() as session, session.post(url, data=body.encode(), headers=headers) as response:
+            async for line in response.content:
+                print(line.decode(), end="", flush=True)
+    except aiohttp.ClientError as exc:
+        print(f"The answer broke off: {exc}")
+    print(flush=True)
