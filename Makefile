@@ -1,13 +1,16 @@
-# start, test and lint set up what they need in .venv; nothing is installed again until a requirements file changes.
+# Each target sets up what it needs in .venv, start less than the others; nothing is installed again until a requirements
+# file changes.
 
 PYTHONS := python3.13 python3.14 python3 python
 PYTHON := $(shell for p in $(PYTHONS); do $$p -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+RUNS := .venv/.runs
 READY := .venv/.ready
 RUN := .venv/bin/python
+INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: start test coverage soak lint format bench clean
 
-start: $(READY)
+start: $(RUNS)
 	@$(RUN) -m local --ask "Hello! What are you?" $(ARGS)
 
 test: $(READY)
@@ -38,13 +41,18 @@ clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(READY): requirements.txt requirements-dev.txt
+$(RUNS): requirements.txt requirements-local.txt
 ifeq ($(PYTHON),)
 	@echo "No Python 3.13 or newer was found (tried: $(PYTHONS))." >&2
 	@echo "Install one, from https://www.python.org/downloads/ or with 'pyenv install 3.13', and try again." >&2
 	@exit 1
 endif
-	@echo "Setting up .venv with $(PYTHON): about 500 MB, a minute or more ..."
+	@echo "Setting up .venv with $(PYTHON): about 110 MB ..."
 	@$(PYTHON) -m venv .venv
-	@$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(INSTALL) -r requirements-local.txt
+	@touch $@
+
+$(READY): $(RUNS) requirements-dev.txt
+	@echo "Adding what tests and linters need: about 400 MB ..."
+	@$(INSTALL) -r requirements-dev.txt
 	@touch $@

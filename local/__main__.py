@@ -49,8 +49,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def port_number(text: str) -> int:
-    if not 0 <= int(text) <= 65535:
-        raise ValueError
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 65535")
     return int(text)
 
 
@@ -111,6 +111,7 @@ def environment(local_settings: LocalSettings, port: int) -> list[str]:
     lines = [f"Settings:  {', '.join(inherited)} from the process environment"] if inherited else []
     local_settings.add_to(os.environ)
     add_host_settings(os.environ, APP_ROOT, port)
+    lines += [f"{ERROR} {local_settings.problem}"] if local_settings.problem else []
     return lines + [f"Settings:  {message}" for message in local_settings.messages]
 
 

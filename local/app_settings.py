@@ -16,6 +16,8 @@ class LocalSettings:
     host: dict[str, Any] = field(default_factory=dict)
     """The section for the host itself: `LocalHttpPort`, `CORS`, `CORSCredentials`."""
     messages: list[str] = field(default_factory=list)
+    problem: str = ""
+    """Why the file cannot be used."""
 
     @classmethod
     def read(cls, path: Path) -> "LocalSettings":
@@ -27,11 +29,11 @@ class LocalSettings:
             values, host = dict(content.get("Values") or {}), dict(content.get("Host") or {})
             encrypted = content.get("IsEncrypted", True)
         except (OSError, ValueError, TypeError, AttributeError) as exc:
-            return cls(messages=[f"{path.name} is ignored, because it is no valid JSON object of settings: {exc}"])
+            return cls(problem=f"{path.name} is ignored, because it is no valid JSON object of settings: {exc}")
         if encrypted:
             # Core Tools can decrypt what it has encrypted itself; a file without IsEncrypted counts as encrypted.
             told = f'Failed to decrypt settings. Set "IsEncrypted" to false in {path.name} to use its values as they are.'
-            return cls(host=host, messages=[told])
+            return cls(host=host, problem=told)
         return cls(values, host)
 
     def add_to(self, environ: MutableMapping[str, str]) -> None:

@@ -117,7 +117,10 @@ class AzureOpenAI:
         if address.response_id:
             return self.responses.about(request.method, address.response_id, address.part, dict(request.query))
         fields = json_object(body)
-        if not address.deployment and fields.get("model") not in self.deployments:
+        if address.deployment:
+            # The body's does not count.
+            fields["model"] = address.deployment
+        elif fields.get("model") not in self.deployments:
             raise Refusal(404, shapes.DEPLOYMENT_NOT_FOUND)
         match address.operation:
             case "chat/completions":

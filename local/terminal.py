@@ -73,4 +73,5 @@ async def ask(port: int, host: Host, prompt: str) -> None:
                 print(line.decode(), end="", flush=True)
     except aiohttp.ClientError as exc:
         print(f"The answer broke off: {exc}")
-    print(flush=True)
+    page = host.template("playground_page")
+    print(f"\nChat page: http://localhost:{port}/{page}    Ctrl-C stops.\n" if page else "", flush=True)

@@ -26,7 +26,10 @@ def caller_of(request: Request, settings: Settings) -> str:
         raise CallerRefused("This endpoint is closed. The app's operator can open it with the app setting CALLER_KEYS.")
     presented = [value for name in KEY_HEADERS for value in request.headers.getlist(name)]
     if not presented:
-        raise CallerRefused("A caller key is needed, as 'Authorization: Bearer KEY' or 'api-key: KEY'.")
+        raise CallerRefused(
+            "A caller key is needed, as 'Authorization: Bearer KEY', 'api-key: KEY' or 'x-api-key: KEY'. Function keys and "
+            "Entra tokens do not open this route."
+        )
     found = None
     for text in presented:
         key = without_scheme(text).encode("latin-1")

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 import math
+import socket
 import time
 from dataclasses import replace
 
@@ -134,6 +135,8 @@ def retry_after(seconds: float) -> dict[str, str]:
 def cause_of(exc: Exception) -> str:
     """What the log may have of a failed call: the system's own words. Other texts may quote what has come."""
     cause = exc.__cause__ or exc
+    if isinstance(cause, socket.gaierror):
+        return f"{type(cause).__name__}: {cause}. Is the name in AZURE_OPENAI_ENDPOINT right?"
     return f"{type(cause).__name__}: {cause}" if isinstance(cause, OSError) else type(cause).__name__
 
 

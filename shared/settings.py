@@ -11,6 +11,7 @@ from shared.settings_reader import DOTENV_FILE, SettingsReader
 from shared.values import (
     CallerKey,
     alias_pair,
+    api_key,
     api_version,
     boolean,
     caller_key,
@@ -71,8 +72,10 @@ class Settings:
 
     @property
     def identity(self) -> str:
-        """The managed identity, as operators know it."""
-        return self.identity_client_id or "(system-assigned)"
+        """The identity, as operators know it."""
+        if self.identity_client_id:
+            return self.identity_client_id
+        return "(system-assigned, or yours, by az login)" if self.is_local else "(system-assigned)"
 
     @property
     def auth_advice(self) -> str:
@@ -93,12 +96,14 @@ class Settings:
         reader = SettingsReader(environ, dotenv)
         use_identity = reader.text("AUTHENTICATION", "KEY").upper() == "AZURE"
         origins = reader.items("AZURE_OPENAI_ENDPOINT", origin)
+        found = endpoints(reader, origins, use_identity)
+        version = reader.parsed("AZURE_OPENAI_API_VERSION", api_version)
         default_deployment = reader.parsed("AZURE_OPENAI_CHATGPT_DEPLOYMENT", deployment_name)
         # Known too, although it is read when the app loads.
         reader.asked.add(SCHEDULE_NAME)
         settings = cls(
-            endpoints=endpoints(reader, origins, use_identity),
-            api_version=reader.parsed("AZURE_OPENAI_API_VERSION", api_version) or "",
+            endpoints=found,
+            api_version=version or "",
             default_deployment=default_deployment or "",
             deployments=deployments(reader, default_deployment),
             use_identity=use_identity,
@@ -142,7 +147,7 @@ def endpoints(reader: SettingsReader, origins: list[str], use_identity: bool) ->
     if is_odd:
         reader.warnings.append(f"{not_azure}: an API key is used")
     name = next((name for name in KEY_NAMES if reader.text(name)), KEY_NAMES[0])
-    keys = reader.items(name, printable)
+    keys = reader.items(name, api_key)
     if not keys:
         if is_odd:
             reader.problems[name] += f"; {not_azure}, so an API key is needed"

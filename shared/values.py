@@ -15,6 +15,8 @@ API_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?")
 # What App Service leaves in place of a Key Vault reference that it could not resolve.
 UNRESOLVED_REFERENCE = "@Microsoft.KeyVault("
 HOST = re.compile(r"(?:[A-Za-z0-9.-]*[A-Za-z0-9]|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+# What stands in the examples.
+EXAMPLE_NAME, EXAMPLE_KEY = "NAME.", "KEY-OF-THE-RESOURCE"
 PRINTABLE = re.compile(r"[\x21-\x7e]+")
 SHORTEST_CALLER_KEY = 16
 LONGEST_QUOTE = 24
@@ -55,7 +57,7 @@ def origin(text: str) -> str:
         raise ValueError("is not a URL; it should look like https://NAME.openai.azure.com")
     if url.scheme == "http" and not is_loopback(url):
         raise ValueError("must begin with https:// (http:// is for this machine alone)")
-    if host.startswith("NAME."):
+    if host.startswith(EXAMPLE_NAME):
         raise ValueError("still has the example's NAME; put the name of your resource there")
     bare = f"{url.scheme}://{host}"
     if text.rstrip("/").lower() != bare.lower():
@@ -109,6 +111,13 @@ def printable(text: str) -> str:
     if text.startswith(UNRESOLVED_REFERENCE):
         raise ValueError("holds a Key Vault reference that did not resolve")
     return text
+
+
+def api_key(text: str) -> str:
+    """The same, and not the placeholder of the examples."""
+    if text == EXAMPLE_KEY:
+        raise ValueError("still has the example's text; put the resource's key there, or set AUTHENTICATION=AZURE")
+    return printable(text)
 
 
 def boolean(text: str) -> bool:

@@ -91,7 +91,8 @@ def package(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def azure_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python as in Azure, with the runtime and requirements.txt and nothing else."""
     folder = tmp_path_factory.mktemp("azure") / "venv"
-    (runtime,) = re.findall(r"^azure-functions-runtime==\S+$", (PROJECT / "requirements-dev.txt").read_text(), re.MULTILINE)
+    required = (PROJECT / "requirements-local.txt").read_text()
+    (runtime,) = re.findall(r"^azure-functions-runtime==\S+$", required, re.MULTILINE)
     python = folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     wanted = ["-r", str(PROJECT / "requirements.txt"), runtime]

@@ -21,7 +21,7 @@ KEY = "a-caller-key-of-the-readme"
 # What cannot run without Azure, Core Tools or a terminal of one's own; docs/deploy.md says that it has not been verified.
 ELSEWHERE = re.compile(r"az |azd |func |azurite |source |cp local\.settings|APP_URL=|KEY=|curl \$APP_URL")
 # Each of these is what tests and .ci/run do themselves.
-SET_UP = re.compile(r"python3\.13 -m venv |\.venv/bin/python -m pip install -r requirements-dev\.txt")
+SET_UP = re.compile(r"python3\.13 -m venv |\.venv/bin/python -m pip install -r requirements-(local|dev)\.txt")
 
 
 def blocks(language: str) -> list[str]:

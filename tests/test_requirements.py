@@ -3,15 +3,18 @@
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.running import PROJECT
 
 TEXT = (PROJECT / "requirements.txt").read_text()
+APP = (PROJECT / "function_app.py", *(PROJECT / "shared").glob("*.py"))
 NOT_BY_NAME = "# Not imported by name"
 # Of which package a module is, where several share a namespace; the first that fits.
 IN_NAMESPACES = {
@@ -31,10 +34,10 @@ def names(text: str) -> set[str]:
     return {found.lower() for found in re.findall(r"^([\w-]+)==[\w.]+$", text, re.MULTILINE)}
 
 
-def imported() -> set[str]:
-    """The packages, as they are called where they are published, that the app's modules import."""
+def imported(paths: Iterable[Path]) -> set[str]:
+    """The packages, as they are called where they are published, that modules import."""
     modules: set[str] = set()
-    for path in (PROJECT / "function_app.py", *(PROJECT / "shared").glob("*.py")):
+    for path in paths:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 modules |= {alias.name for alias in node.names}
@@ -44,7 +47,7 @@ def imported() -> set[str]:
     found = set()
     for module in modules:
         top = module.split(".")[0]
-        if top not in sys.stdlib_module_names and top != "shared":
+        if top not in sys.stdlib_module_names and top not in ("shared", "local"):
             package = next((name for prefix, name in IN_NAMESPACES.items() if module.startswith(prefix)), None)
             found.add(package or known[top][0].lower())
     return found
@@ -52,13 +55,22 @@ def imported() -> set[str]:
 
 def test_every_requirement_is_imported_or_says_why_not() -> None:
     by_name, _, others = TEXT.partition(NOT_BY_NAME)
-    assert names(by_name) == imported() - OPTIONAL
+    assert names(by_name) == imported(APP) - OPTIONAL
     assert names(others) == {"fastapi", "uvicorn", "httptools"}
 
 
-def test_every_requirement_is_pinned() -> None:
-    lines = [line for line in TEXT.splitlines() if line and not line.startswith("#")]
-    assert len(names(TEXT)) == len(lines)
+def test_the_local_host_needs_no_more_than_its_requirements() -> None:
+    required = names((PROJECT / "requirements-local.txt").read_text())
+    needed = imported((PROJECT / "local").glob("*.py"))
+    # aiohttp's own, whose types it hands out.
+    assert needed - names(TEXT) - {"multidict", "yarl"} == required
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-local.txt", "requirements-dev.txt"])
+def test_every_requirement_is_pinned(name: str) -> None:
+    text = (PROJECT / name).read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith(("#", "-r "))]
+    assert len(names(text)) == len(lines)
 
 
 def brought_by(name: str, extra: str = "") -> Iterator[str]:

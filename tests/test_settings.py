@@ -186,6 +186,7 @@ def test_api_versions(version: str) -> None:
         ("AZURE_OPENAI_API_VERSION", "v2", "is not an API version"),
         ("AZURE_OPENAI_API_VERSION", "2024-13-21", "is not an API version"),
         ("AZURE_OPENAI_API_VERSION", "2024-1-1", "is not an API version"),
+        ("AZURE_OPENAI_KEY", "KEY-OF-THE-RESOURCE", "still has the example's text"),
         ("AZURE_OPENAI_KEY", "two words", "characters that cannot stand in it"),
         ("AZURE_OPENAI_KEY", "clé", "characters that cannot stand in it"),
         ("AZURE_OPENAI_KEY", REFERENCE, "did not resolve"),
