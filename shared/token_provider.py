@@ -16,6 +16,7 @@ from azure.core.exceptions import AzureError
 from azure.identity import DefaultAzureCredential
 
 from shared.errors import SettingsError, UpstreamAuthError
+from shared.values import printable
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,16 @@ RENEWAL_MARGIN = 300.0
 RENEWAL_INTERVAL = 30.0
 REPLACEMENT_INTERVAL = 60.0
 
-ADVICE = "Is it assigned to the app, or, on a machine of one's own, has somebody signed in with az login?"
+# For a request with all its attempts, also where the answer comes byte by byte.
+TOKEN_DEADLINE = 20.0
+
+ADVICE = "Is it assigned to the app? On your own machine: have you run az login?"
+
+
+TOKENS = re.compile(r"[\w-]{8,}\.[\w-]{8,}\.[\w.-]*")
+# What an endpoint has answered, up to what the chain of credentials says next.
+QUOTED = re.compile(r"Content: .*?(?=\n\t|\nTo mitigate|\Z)", re.DOTALL)
+CAUSES = {TimeoutError: "No answer in time.", ValueError: "What came is no token."}
 
 
 def default_credential(client_id: str | None) -> DefaultAzureCredential:
@@ -80,7 +90,7 @@ class TokenProvider:
         """
         while self.is_current(refused):
             # What is under way may be a renewal, which need not bring another token.
-            if self.request is None:
+            if not self.is_asking():
                 if self.clock() < self.replaced_at + REPLACEMENT_INTERVAL:
                     return False
                 self.replaced_at = self.clock()
@@ -93,16 +103,14 @@ class TokenProvider:
 
     def requested(self, *, past_cache: bool = False) -> asyncio.Task[None]:
         """The request under way, or a new one: there is never more than one."""
-        if self.request is None:
+        if self.request is None or self.request.done():
             self.request = asyncio.create_task(self.fetch(past_cache))
-            self.request.add_done_callback(self.settle)
+            # A failed renewal in the background has nobody else to see it.
+            self.request.add_done_callback(mark_as_seen)
         return self.request
 
-    def settle(self, request: asyncio.Task[None]) -> None:
-        self.request = None
-        if not request.cancelled():
-            # Reading the exception marks it as seen: a failed renewal in the background has nobody else to see it.
-            request.exception()
+    def is_asking(self) -> bool:
+        return self.request is not None and not self.request.done()
 
     async def fetch(self, past_cache: bool) -> None:
         options: TokenRequestOptions = {}
@@ -111,9 +119,12 @@ class TokenProvider:
             now = int(self.clock())
             options["claims"] = f'{{"access_token":{{"nbf":{{"essential":true,"value":"{now}"}}}}}}'
         try:
-            token = await asyncio.to_thread(self.credential.get_token_info, self.scope, options=options)
-        except AzureError as exc:
-            logger.error("No token for the app's identity. %s %s", ADVICE, without_tokens(exc.message))
+            async with asyncio.timeout(TOKEN_DEADLINE):
+                token = await asyncio.to_thread(self.credential.get_token_info, self.scope, options=options)
+            printable(token.token)
+        except (AzureError, TimeoutError, ValueError) as exc:
+            cause = without_tokens(exc.message) if isinstance(exc, AzureError) else CAUSES[type(exc)]
+            logger.error("No token for the app's identity. %s %s", ADVICE, cause)
             raise UpstreamAuthError from exc
         if self.token and self.token.token == token.token:
             # azure-identity had no newer one; asking at every call would only cost threads.
@@ -123,6 +134,12 @@ class TokenProvider:
         self.token = token
 
 
+def mark_as_seen(request: asyncio.Task[None]) -> None:
+    """Reads what has become of `request`: asyncio reports failures that nobody has read."""
+    if not request.cancelled():
+        request.exception()
+
+
 def without_tokens(message: str) -> str:
     """The text of an error of azure-identity, which can quote what the identity endpoint has answered."""
-    return re.sub(r"[\w-]{8,}\.[\w-]{8,}\.[\w.-]*", "(token)", re.sub(r"Content: .*", "Content: (left out)", message))
+    return TOKENS.sub("(token)", QUOTED.sub("Content: (left out)", message))

@@ -6,10 +6,13 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
+from azure.core.credentials import AccessTokenInfo
 
 from local.identity_endpoint import IdentityEndpoint
 from local.serving import Servers
 from local.tokens import AUDIENCE, TokenMint
+from shared import token_provider
 from shared.errors import UpstreamAuthError
 from shared.token_provider import EXPIRY_MARGIN, REPLACEMENT_INTERVAL, TokenProvider, default_credential
 
@@ -60,7 +63,7 @@ async def test_a_token_is_used_until_shortly_before_its_expiry(provider: TokenPr
     assert await provider() == first
     clock.ahead = LIFETIME - EXPIRY_MARGIN - 5
     assert await provider() == first
-    assert provider.request is not None, "the renewal goes on in the background"
+    assert provider.is_asking(), "the renewal goes on in the background"
     await settled(provider)
 
 
@@ -82,9 +85,66 @@ async def test_a_renewal_that_brings_no_newer_token_is_not_repeated_at_every_cal
     clock.ahead = 150
     for _ in range(5):
         assert await provider() == first
-        assert (provider.request is not None) == (_ == 0)
+        assert provider.is_asking() == (_ == 0)
         await settled(provider)
     assert len(endpoint.journal.entries) == 1
+
+
+async def test_an_endpoint_that_answers_without_end_is_left_for_a_new_request(
+    provider: TokenProvider, endpoint: IdentityEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_provider, "TOKEN_DEADLINE", 0.3)
+    endpoint.journal.scripts.insert(0, {"hang": True})
+    with pytest.raises(UpstreamAuthError):
+        await provider()
+    monkeypatch.setattr(token_provider, "TOKEN_DEADLINE", 30)
+    assert await provider()
+
+
+CUT_OFF = '{\n "access_token": "a-secret\n'
+NO_TOKEN = f'{{"access_token": "a-secret\u00e9", "expires_on": "{time.time() + 99:.0f}"}}'
+
+
+@pytest.mark.parametrize("content", [CUT_OFF, NO_TOKEN])
+async def test_what_the_endpoint_answers_is_in_no_log(
+    content: str, endpoint: IdentityEndpoint, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=content, content_type="application/json")
+
+    application = web.Application()
+    application.router.add_get("/msi/token", answer)
+    async with Servers() as servers:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{await servers.start(application)}/msi/token")
+        with pytest.raises(UpstreamAuthError):
+            await TokenProvider(default_credential(None), f"{AUDIENCE}/.default", clock)()
+    assert "No token for the app's identity" in caplog.text
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("shared")]
+    assert not any("a-secret" in text for text in told)
+
+
+async def test_a_refusal_in_the_moment_in_which_a_renewal_ends_does_not_hold_up_the_loop() -> None:
+    """The loop would never get to what follows the renewal's end, so no time-out on it would help."""
+    ended = asyncio.Event()
+
+    class Renewing(TokenProvider):
+        async def fetch(self, past_cache: bool) -> None:
+            await ended.wait()
+            raise UpstreamAuthError
+
+    provider = Renewing(default_credential(None), "scope")
+    provider.token = AccessTokenInfo("refused", int(time.time()) + LIFETIME)
+    provider.requested()
+    await asyncio.sleep(0)
+
+    async def refused() -> bool:
+        await ended.wait()
+        return await provider.replace("refused")
+
+    replacing = asyncio.create_task(refused())
+    await asyncio.sleep(0)
+    ended.set()
+    assert await replacing is False
 
 
 async def test_a_refusal_during_a_renewal_that_brings_nothing_new_asks_past_the_cache(
@@ -94,7 +154,7 @@ async def test_a_refusal_during_a_renewal_that_brings_nothing_new_asks_past_the_
     refused = await provider()
     clock.ahead = 150
     assert await provider() == refused
-    assert provider.request is not None
+    assert provider.is_asking()
     assert all(await asyncio.gather(provider.replace(refused), provider.replace(refused)))
     assert await provider() != refused
     assert len(endpoint.journal.entries) == 2
