@@ -14,7 +14,8 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 API_VERSION = re.compile(r"(\d{4}-\d{2}-\d{2})(-preview)?")
 # What App Service leaves in place of a Key Vault reference that it could not resolve.
 UNRESOLVED_REFERENCE = "@Microsoft.KeyVault("
-HOST = re.compile(r"(?:[A-Za-z0-9.-]*[A-Za-z0-9]|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+HOST = re.compile(rf"(?:{LABEL}(?:\.{LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
 # What stands in the examples.
 EXAMPLE_NAME, EXAMPLE_KEY = "NAME.", "KEY-OF-THE-RESOURCE"
 PRINTABLE = re.compile(r"[\x21-\x7e]+")
@@ -51,6 +52,8 @@ def origin(text: str) -> str:
         url = urlsplit(text)
         host = url.netloc.rpartition("@")[2]
         valid = url.scheme in ("http", "https") and HOST.fullmatch(host) and url.port != 0
+        if re.fullmatch(r"[\d.]+", url.hostname or ""):
+            ipaddress.ip_address(url.hostname or "")
     except ValueError:
         valid = None
     if not valid or not PRINTABLE.fullmatch(text):

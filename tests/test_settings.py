@@ -154,6 +154,9 @@ def test_http_is_for_loopback(origin: str) -> None:
         ("http://name.openai.azure.com", "must begin with https://"),
         ("http://127.0.0.1.example.com", "must begin with https://"),
         ("name.openai.azure.com", "is not a URL"),
+        ("https://name..openai.azure.com", "is not a URL"),
+        (f"https://{'a' * 64}.openai.azure.com", "is not a URL"),
+        ("https://999.1.1.1", "is not a URL"),
         ("https://NAME.openai.azure.com", "still has the example's NAME"),
         ("https://", "is not a URL"),
         ("https://name:port", "is not a URL"),
@@ -259,7 +262,7 @@ def test_caller_keys_have_names_which_may_repeat() -> None:
     ],
 )
 def test_the_token_scope_follows_the_cloud(host: str, scope: str) -> None:
-    assert settings(AZURE_OPENAI_ENDPOINT=f"https://{host}").token_scope == scope
+    assert settings(AZURE_OPENAI_ENDPOINT=f"https://{host}", AUTHENTICATION="AZURE").token_scope == scope
 
 
 def test_the_token_scope_can_be_set() -> None:
@@ -268,7 +271,8 @@ def test_the_token_scope_can_be_set() -> None:
 
 def test_endpoints_in_different_clouds_need_the_token_scope() -> None:
     both = {"AZURE_OPENAI_ENDPOINT": "https://a.azure.com,https://b.azure.us", "AZURE_OPENAI_KEY": "a,b"}
-    assert "different clouds" in problems(**both)["AZURE_OPENAI_TOKEN_SCOPE"]
+    assert "different clouds" in problems(**both, AUTHENTICATION="AZURE")["AZURE_OPENAI_TOKEN_SCOPE"]
+    assert len(settings(**both).endpoints) == 2, "keys need no token"
 
 
 def test_no_secret_is_in_a_repr() -> None:
