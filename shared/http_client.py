@@ -12,11 +12,14 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
+from aiohttp.tracing import Trace
 
 # Seconds.
 CONNECT_TIMEOUT = 10.0
 # Shorter than what Azure's front ends keep an idle connection for, so that ours end first.
 KEEPALIVE_EXPIRY = 30.0
+# On how many connections from the pool a call is tried that turn out to be of no more use.
+STALE_LIMIT = 5
 # Parsing is dear. A deployment's address is always the same; those of stored responses come and go.
 parsed = functools.lru_cache(maxsize=512)(httpx2.URL)
 
@@ -27,7 +30,7 @@ def proxy_for(scheme: str, host: str) -> str | None:
     return None if proxy_bypass(host) else getproxies().get(scheme)
 
 
-class Body(httpx2.AsyncByteStream):
+class AnswerBody(httpx2.AsyncByteStream):
     """The body of an answer of aiohttp's, as it comes."""
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
@@ -36,15 +39,15 @@ class Body(httpx2.AsyncByteStream):
         protocol = answer.connection.protocol if answer.connection else None
         self.closed = None if protocol is None else protocol.closed
         if self.closed:
+            # Once for a connection, which may break while it idles as well: asyncio reports failures that nobody has read.
+            self.closed.remove_done_callback(mark_as_seen)
+            self.closed.add_done_callback(mark_as_seen)
             self.closed.add_done_callback(self.end)
 
-    def end(self, closed: asyncio.Future[None]) -> None:
-        if not closed.cancelled():
-            # Seen with that; the reader has it told.
-            closed.exception()
+    def end(self, _: asyncio.Future[None]) -> None:
         content = self.answer.content
         if not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientPayloadError("The connection has ended."))
+            content.set_exception(connection_ended())
 
     async def read(self) -> bytes:
         """What has come and was not read yet, or what comes next; empty at the end. Raises `aiohttp.ClientError`."""
@@ -52,12 +55,13 @@ class Body(httpx2.AsyncByteStream):
         try:
             return await content.readany()
         except aiohttp.ClientError as exc:
-            # aiohttp's reader tells of a break before it hands out what came ahead of that.
+            # aiohttp's reader tells of a break before it hands out what came ahead of that; without an exception, it does.
             content.set_exception(cast(BaseException, None))
             rest = content.read_nowait()
-            content.set_exception(exc)
+            # Another one, and this one without the frames that lead back to it: else they keep the stream in memory.
+            content.set_exception(connection_ended())
             if not rest:
-                raise
+                raise exc.with_traceback(None) from None
             return rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -72,16 +76,58 @@ class Body(httpx2.AsyncByteStream):
         await self.answer.wait_for_close()
 
 
+def mark_as_seen(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()
+
+
+def connection_ended() -> aiohttp.ClientPayloadError:
+    return aiohttp.ClientPayloadError("The connection has ended.")
+
+
+class Connector(aiohttp.TCPConnector):
+    """Hands out no pooled connection on which something has come that nobody had asked for.
+
+    aiohttp would take it for the answer to the next request, and that one's answer for the answer to its successor.
+    """
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109, aiohttp's own
+    ) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, traces, timeout)
+        if connection.protocol and connection.protocol.should_close:
+            connection.close()
+            raise aiohttp.ServerDisconnectedError
+        return connection
+
+
+class ConnectionUse:
+    """What aiohttp tells of the connection that a request went out on."""
+
+    is_second = False
+    """Whether it had carried another request before."""
+
+
+async def note_second_use(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceConnectionReuseconnParams) -> None:
+    context.trace_request_ctx.is_second = True
+
+
 class HttpClient(httpx2.AsyncClient):
     """What the SDK sends with. Connections are limited to `connections`; a connect takes at most `CONNECT_TIMEOUT`.
 
-    Nothing else ends by time here: deadlines and idle limits do that from outside. Failures are those of aiohttp.
+    Nothing else ends by time here: deadlines and idle limits do that from outside. Failures are those of aiohttp. A
+    connection that cannot be made is tried `connects` times; one from the pool that the server has closed, as it may in
+    the moment in which it is taken again, is replaced.
     """
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, connects: int = 1) -> None:
         # Neither the transport nor the timeout is used; without them httpx2 would make its own.
         super().__init__(transport=httpx2.AsyncBaseTransport(), timeout=None)
         self.connections = connections
+        self.connects = connects
         self.session: aiohttp.ClientSession | None = None
 
     def build_request(self, method: str, url: httpx2.URL | str, **parts: Any) -> httpx2.Request:
@@ -97,17 +143,10 @@ class HttpClient(httpx2.AsyncClient):
     async def send(self, request: httpx2.Request, *, stream: bool = False, **_: object) -> httpx2.Response:
         """The answer to `request`; with `stream`, its body is still to be read. Raises `aiohttp.ClientError`."""
         self.session = self.session or self.open()
-        answer = await self.session.request(
-            request.method,
-            str(request.url),
-            headers=request.headers,
-            data=request.content or None,
-            allow_redirects=False,
-            proxy=proxy_for(request.url.scheme, request.url.host),
+        answer = await self.ask(self.session, request)
+        response = httpx2.Response(
+            answer.status, headers=list(answer.raw_headers), stream=AnswerBody(answer), request=request
         )
-        # The types know no bytes for names, which httpx2 takes as well.
-        headers = cast(list[tuple[bytes, bytes]], list(answer.raw_headers))
-        response = httpx2.Response(answer.status, headers=headers, stream=Body(answer), request=request)
         if not stream:
             try:
                 await response.aread()
@@ -116,15 +155,39 @@ class HttpClient(httpx2.AsyncClient):
                 raise
         return response
 
+    async def ask(self, session: aiohttp.ClientSession, request: httpx2.Request) -> aiohttp.ClientResponse:
+        connects = stale = 0
+        while True:
+            use = ConnectionUse()
+            try:
+                return await session.request(
+                    request.method,
+                    str(request.url),
+                    headers=request.headers,
+                    data=request.content or None,
+                    allow_redirects=False,
+                    proxy=proxy_for(request.url.scheme, request.url.host),
+                    trace_request_ctx=use,
+                )
+            except aiohttp.ClientConnectorError:
+                connects += 1
+                if connects >= self.connects:
+                    raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                stale += 1
+                if not use.is_second or stale >= STALE_LIMIT:
+                    raise
+
     def open(self) -> aiohttp.ClientSession:
         """On first use, because it belongs to the running event loop."""
+        tracing = aiohttp.TraceConfig()
+        tracing.on_connection_reuseconn.append(note_second_use)
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                limit=self.connections, keepalive_timeout=KEEPALIVE_EXPIRY, ssl=httpx2.create_ssl_context()
-            ),
+            connector=Connector(limit=self.connections, keepalive_timeout=KEEPALIVE_EXPIRY, ssl=httpx2.create_ssl_context()),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            trace_configs=[tracing],
         )
 
     async def aclose(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import aiohttp
 import pytest
 
 from shared.errors import UpstreamAuthError
-from shared.http_client import Body, HttpClient
+from shared.http_client import AnswerBody, HttpClient
 from shared.token_provider import TokenProvider, default_credential
 from tests.running import LocalApp, local_app
 from tests.upstreams import Upstreams
@@ -73,6 +74,9 @@ def raw_app(raw: RawUpstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
     }
     with local_app(tmp_path_factory.mktemp("app"), **settings) as app:
         yield app
+        assert "Traceback" not in app.output
+        assert "Unexpected" not in app.output
+        assert "some-key" not in app.output
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +157,7 @@ async def test_what_came_ahead_of_a_break_reaches_a_slow_reader(raw: RawUpstream
         request = client.build_request("POST", f"http://localhost:{raw.port}/", content=b"{}")
         response = await client.send(request, stream=True)
         body = response.stream
-        assert isinstance(body, Body)
+        assert isinstance(body, AnswerBody)
         assert body.closed
         await asyncio.wait({body.closed})
         assert await body.read() == PIECE
@@ -197,7 +201,7 @@ def test_a_header_that_cannot_be_sent_on_is_dropped(raw: RawUpstream, raw_app: L
         assert "x-ms-region" not in response.headers
 
 
-@pytest.mark.parametrize("rest", [b"", PIECE, b"data: garbage\n\n"])
+@pytest.mark.parametrize("rest", [b"", PIECE, b"data: garbage\n\n", PIECE.removesuffix(b"\n")])
 @pytest.mark.parametrize("closes", [True, False])
 def test_nothing_follows_done(raw: RawUpstream, raw_app: LocalApp, rest: bytes, closes: bool) -> None:
     raw.answer = STREAM + b"\r\n" + chunked(PIECE + DONE) + (chunked(rest) if rest else b"")
@@ -208,17 +212,29 @@ def test_nothing_follows_done(raw: RawUpstream, raw_app: LocalApp, rest: bytes, 
         assert list(events) == ["[DONE]"]
 
 
+@pytest.mark.parametrize("path", ["/api/chat", "/api/v1/chat/completions"])
+def test_a_stream_that_ends_within_an_event_ends_with_an_error(raw: RawUpstream, raw_app: LocalApp, path: str) -> None:
+    raw.answer = STREAM + b"\r\n" + chunked(PIECE + b'data: {"choi') + b"0\r\n\r\n"
+    response = raw_app.http.post(path, json={"messages": [{"role": "user", "content": "Hi"}], "stream": True})
+    *_, last = response.text.strip().split("\n\n")
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stream_broken"
+    raw_app.wait_for("error=stream_broken cause=StreamBroken")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("status", [204, 226])
+def test_a_success_that_is_no_answer_is_none(raw: RawUpstream, raw_app: LocalApp, status: int, stream: bool) -> None:
+    raw.answer = b"HTTP/1.1 %d X\r\ncontent-type: text/event-stream\r\n\r\n" % status
+    response = raw_app.chat({"prompt": "Hello", "stream": stream})
+    assert response.status_code == (200 if stream else 502)
+    assert "stream_broken" in response.text if stream else "upstream_error" in response.text
+
+
 def test_one_event_of_megabytes_is_passed_on(raw: RawUpstream, raw_app: LocalApp) -> None:
     long = b"a" * 8_000_000
     raw.answer = STREAM + b"\r\n" + chunked(PIECE.replace(b"piece", long) + DONE) + b"0\r\n\r\n"
     with raw_app.streamed() as events:
         assert len(next(events)) == len(long) + len('{"delta":""}')
-
-
-def test_the_log_stays_free_of_tracebacks(raw_app: LocalApp) -> None:
-    assert "Traceback" not in raw_app.output
-    assert "Unexpected" not in raw_app.output
-    assert "some-key" not in raw_app.output
 
 
 @pytest.mark.anyio
