@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local import shapes
+from shared.call import InferenceCall
 from shared.telemetry import CallRecord
 
 CALLS = 10_000
@@ -22,7 +23,7 @@ BODY = json.dumps(shapes.completion("gpt-4o-2024-11-20", "word " * 100, shapes.u
 
 
 def call(headers: dict[str, str]) -> None:
-    record = CallRecord("chat/completions", "gpt-4o", "team-a", headers, stream=False)
+    record = CallRecord(InferenceCall("chat/completions", "gpt-4o", b"", headers, "team-a"))
     record.asked(1, "name.openai.azure.com", 443)
     record.answered(200, ANSWERED)
     record.read(BODY)

@@ -19,6 +19,11 @@ def is_in_address(operation: str, api_version: str) -> bool:
     return api_version != V1 and operation in (CHAT_COMPLETIONS, EMBEDDINGS)
 
 
+def is_since(api_version: str, date: str) -> bool:
+    """Whether `api_version` has what came with the dated version `date`; v1 has all of it."""
+    return api_version == V1 or api_version >= date
+
+
 @dataclass(frozen=True)
 class InferenceCall:
     """An operation of Azure's API, the body, who asks, and how the answer should come."""
@@ -27,10 +32,10 @@ class InferenceCall:
     deployment: str
     """Empty for what is about no deployment, such as a stored response."""
     body: bytes
-    stream: bool
     headers: Mapping[str, str]
-    caller: str
-    """As the log shall have it; never a key."""
+    caller: str = ""
+    """As the log shall have it, never a key; empty for the app itself."""
+    stream: bool = False
     method: str = "POST"
     is_about_stored: bool = False
     """Whether it names a stored response, which only the endpoint that made it knows."""

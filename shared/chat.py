@@ -1,6 +1,6 @@
 """The simple chat endpoint: a prompt in, a reply out, at once or piece by piece."""
 
-import functools
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -16,11 +16,15 @@ from shared.inference import ask_for_usage, deployment_of, headers_to_send, is_s
 from shared.settings import Settings
 from shared.streams import EventStreamResponse
 from shared.telemetry import CallRecord
+from shared.wire import LARGEST, UNREADABLE
 
+MESSAGES = re.compile(rb"\s*\[\s*([{\]])")
 ONE_CHOICE = "1 at this endpoint; for more choices use /api/v1/chat/completions"
 
 
 class Message(msgspec.Struct, frozen=True):
+    """A message, or a piece of one."""
+
     content: str | None = None
     refusal: str | None = None
 
@@ -29,25 +33,34 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Of a completion (`message`) or of a chunk of a stream (`delta`)."""
-
-    message: Message = Message()
-    delta: Message = Message()
+    message: Message
     finish_reason: str | None = None
 
 
 class Completion(msgspec.Struct, frozen=True):
-    """What the endpoint reads of a completion, or of a chunk of one."""
+    """What the endpoint reads of a completion."""
 
+    choices: list[Choice]
     id: str = ""
     model: str = ""
-    choices: list[Choice] = []
+    usage: msgspec.Raw = NULL
+
+
+class ChunkChoice(msgspec.Struct, frozen=True):
+    delta: Message | None = None
+    finish_reason: str | None = None
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """What the endpoint reads of a chunk of a streamed completion."""
+
+    choices: list[ChunkChoice] = []
     usage: msgspec.Raw = NULL
     error: msgspec.Raw = NULL
 
 
 # Made once: they serve every piece of every stream.
-DECODER = msgspec.json.Decoder(Completion)
+DECODER = msgspec.json.Decoder(Chunk)
 ENCODER = msgspec.json.Encoder()
 
 
@@ -67,7 +80,7 @@ def parse(body: bytes, request: Request, settings: Settings) -> InferenceCall:
     if stream:
         ask_for_usage(fields, settings)
     headers = headers_to_send(request, stream=stream)
-    return InferenceCall(CHAT_COMPLETIONS, deployment, msgspec.json.encode(fields), stream, headers, caller_keys.OF_CHAT)
+    return InferenceCall(CHAT_COMPLETIONS, deployment, msgspec.json.encode(fields), headers, caller_keys.OF_CHAT, stream)
 
 
 def messages(fields: Fields) -> msgspec.Raw:
@@ -75,7 +88,11 @@ def messages(fields: Fields) -> msgspec.Raw:
     if "prompt" in fields and "messages" in fields:
         raise BadRequest("Give 'prompt' or 'messages', not both.")
     if "messages" in fields:
-        if not parse_field(fields, "messages", list[Fields], "a list of messages, each a JSON object"):
+        # Not decoded: millions of messages would be as many objects. What is wrong further on, Azure refuses.
+        found = MESSAGES.match(fields["messages"])
+        if not found:
+            raise BadRequest("'messages' must be a list of messages, each a JSON object.", param="messages")
+        if found[1] == b"]":
             raise BadRequest("'messages' must hold at least one message.", param="messages")
         return fields["messages"]
     if "prompt" not in fields:
@@ -90,17 +107,18 @@ async def respond(failover: Failover, call: InferenceCall) -> Response:
     """Sends the call and makes the chat endpoint's response of the answer."""
     answer = await failover.send(call)
     if not call.stream:
-        edit = functools.partial(reply, headers=answer.headers)
-        return Response(await answer.read(edit), headers=answer.headers, media_type="application/json")
+        async with answer:
+            content = reply(await answer.read(), answer.headers)
+        return Response(content, headers=answer.headers, media_type="application/json")
     return EventStreamResponse(answer, Deltas(answer.record), failover.settings.stream_idle, sse.CONTENT_TYPE)
 
 
 def reply(body: bytes, headers: Mapping[str, str]) -> bytes:
     """The chat endpoint's JSON for a completion. Raises `UpstreamFailure` when it is none."""
     try:
-        completion = DECODER.decode(body)
+        completion = msgspec.json.decode(body, type=Completion)
         choice = completion.choices[0]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
+    except (*UNREADABLE, IndexError):
         raise UpstreamFailure(502, headers) from None
     return msgspec.json.encode(
         {
@@ -126,24 +144,29 @@ class Deltas(Events):
         output = []
         for data in self.parser.feed(chunk):
             if data == sse.DONE:
-                last = msgspec.json.encode({"finish_reason": self.finish_reason, "usage": self.usage})
+                # Formatted anew, since an event of several lines leaves line breaks in it.
+                usage = msgspec.json.format(self.usage, indent=0)
+                last = msgspec.json.encode({"finish_reason": self.finish_reason, "usage": msgspec.Raw(usage)})
                 output += [sse.event(last), sse.event(sse.DONE)]
                 self.is_done = self.is_over = True
                 self.record.completed()
                 break
             self.record.read_event(data)
-            completion = chunk_of_completion(data)
-            if completion is None:
+            piece = chunk_in(data)
+            if piece is None:
                 self.is_broken = True
                 break
-            self.usage = completion.usage if completion.usage != NULL else self.usage
-            for choice in completion.choices:
+            self.usage = piece.usage if piece.usage != NULL else self.usage
+            for choice in piece.choices:
                 self.finish_reason = choice.finish_reason or self.finish_reason
-                if text := choice.delta.text():
+                if choice.delta and (text := choice.delta.text()):
                     output.append(sse.event(ENCODER.encode({"delta": text})))
+        self.is_broken = self.is_broken or len(self.parser.rest) + self.parser.size > LARGEST
         return b"".join(output)
 
     def end(self) -> bytes:
+        if self.is_done:
+            return b""
         # A carriage return may be waiting for its other half.
         output = self.feed(b"\n")
         if not self.is_done:
@@ -151,10 +174,10 @@ class Deltas(Events):
         return output
 
 
-def chunk_of_completion(data: bytes) -> Completion | None:
-    """None for what is no chunk, but an error or nonsense."""
+def chunk_in(data: bytes) -> Chunk | None:
+    """The chunk that an event brings; None for what is none, but an error or nonsense."""
     try:
-        completion = DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        chunk = DECODER.decode(data)
+    except UNREADABLE:
         return None
-    return completion if completion.error == NULL else None
+    return chunk if chunk.error == NULL else None

@@ -49,7 +49,8 @@ class Clients:
         self.settings = settings
         self.tokens = token_provider(settings)
         # More connections than calls that may be in flight: a full pool looks like an endpoint that is down.
-        self.http = HttpClient(settings.max_concurrent_calls + 100)
+        # A single endpoint is asked a second time when it cannot be reached, since there is no other to go to.
+        self.http = HttpClient(settings.max_concurrent_calls + 100, connects=2 if len(settings.endpoints) == 1 else 1)
         self.endpoints = tuple(
             EndpointClient(position, self.client(endpoint), settings.api_version, self.tokens)
             for position, endpoint in enumerate(settings.endpoints, start=1)

@@ -1,8 +1,8 @@
 """One Azure OpenAI endpoint: how to send to it, and what calls have shown of it."""
 
-import math
 import time
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import httpx2
@@ -16,9 +16,24 @@ if TYPE_CHECKING:
 
 # All that says that no answer, or not the whole of it, has come: neither the SDK nor its transport wraps all of these.
 TRANSPORT_ERRORS = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
-NEVER = (-math.inf, -math.inf)
 # Set per request by the SDK, about itself.
 SDK_HEADERS = {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Omit()}
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Something to be left alone for so many seconds, because of trouble there: an endpoint, or one deployment on it."""
+
+    seconds: float
+    deployment: str | None = None
+    """None: the whole endpoint."""
+    is_throttling: bool = False
+    """Whether Azure asks for it, and nothing is broken."""
+    noted: float = field(default_factory=time.monotonic)
+
+    @property
+    def until(self) -> float:
+        return self.noted + self.seconds
 
 
 class EndpointClient:
@@ -37,10 +52,7 @@ class EndpointClient:
         self.query = "" if api_version == V1 else f"?api-version={api_version}"
         self.tokens = tokens
         self.served_at: dict[str, float] = {}
-        # When trouble was noted, and until when to rest; by deployment, None standing for all of them.
-        self.trouble: dict[str | None, tuple[float, float]] = {}
-        # The same for throttling alone.
-        self.throttled: dict[str, tuple[float, float]] = {}
+        self.rests: dict[str | None, Rest] = {}
 
     async def post(self, call: InferenceCall) -> httpx2.Response:
         """The answer to `call`, its body still to be read.
@@ -69,7 +81,8 @@ class EndpointClient:
         else:
             response = await self.client.post(path, content=call.body, options=options, **raw)
         # The SDK's types know only of the stream; what it returns is what `cast_to` asks for.
-        return cast(httpx2.Response, response)
+        assert isinstance(response, httpx2.Response)
+        return response
 
     async def has_fresh_token(self, refused: httpx2.Response) -> bool:
         """Whether another try with another token makes sense: not when it is the role that is missing."""
@@ -77,24 +90,14 @@ class EndpointClient:
             return False
         return await self.tokens.replace(refused.request.headers["authorization"].removeprefix("Bearer "))
 
-    def cool(self, seconds: float, deployment: str | None = None) -> None:
-        """Notes trouble: the endpoint, or only `deployment` on it, should rest for that long."""
-        now = time.monotonic()
-        self.trouble[deployment] = (now, now + seconds)
-
-    def throttle(self, seconds: float, deployment: str) -> None:
-        """Notes that Azure wants `deployment` to be left alone for that long, and that nothing is broken."""
-        self.cool(seconds, deployment)
-        self.throttled[deployment] = self.trouble[deployment]
+    def leave_alone(self, rest: Rest) -> None:
+        """Takes note of `rest`."""
+        self.rests[rest.deployment] = rest
 
     def served(self, deployment: str) -> None:
-        """Notes that `deployment` has just answered a call."""
+        """Takes note that `deployment` has just answered a call."""
         self.served_at[deployment] = time.monotonic()
 
-    def troubled_at(self, deployment: str) -> float:
-        """When trouble with `deployment` here was noted last; in the past for never."""
-        return max(self.trouble.get(None, NEVER)[0], self.trouble.get(deployment, NEVER)[0])
-
-    def rests_until(self, deployment: str) -> float:
-        """Until when `deployment` here should rest; in the past for not at all."""
-        return max(self.trouble.get(None, NEVER)[1], self.trouble.get(deployment, NEVER)[1])
+    def rests_of(self, deployment: str) -> list[Rest]:
+        """What was noted last of `deployment` here, and of the endpoint as a whole; over or not."""
+        return [self.rests[name] for name in (None, deployment) if name in self.rests]

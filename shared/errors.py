@@ -1,7 +1,7 @@
 """Every failure the app knows, and the one place where a failure becomes a response.
 
     GatewayError
-      ├ BadRequest            400  the caller can mend the request; `param` names the field
+      ├ BadRequest            400  the caller can fix the request; `param` names the field
       ├ CallerRefused         401  no caller key, or a wrong one
       ├ ModelNotFound         404  no deployment or alias has that name
       ├ ResponseNotFound      404  no stored response can have that id

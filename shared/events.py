@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 
 from shared import sse
+from shared.errors import StreamBroken
 from shared.telemetry import CallRecord
-from shared.wire import FINISHED, is_usage_alone
+from shared.wire import LARGEST, is_last, is_usage_alone, is_whole
 
 
 class Events(ABC):
@@ -44,12 +45,12 @@ class WholeEvents(Events):
         self.rest += chunk
         end = sse.last_end(self.rest, known)
         if not end:
+            self.is_broken = len(self.rest) > LARGEST
             return b""
         events = bytes(self.rest[:end])
         del self.rest[:end]
         self.record.read_events(events)
-        # Responses end without [DONE], but with their last state.
-        if events.rstrip().endswith(sse.DONE) or self.record.told.status in FINISHED:
+        if is_last(events):
             self.is_done = True
             self.record.completed()
         return events
@@ -57,6 +58,8 @@ class WholeEvents(Events):
     def end(self) -> bytes:
         rest = bytes(self.rest)
         self.record.read_events(rest)
+        if not (self.is_done or all(map(is_whole, sse.data_of(rest)))):
+            raise StreamBroken
         return rest
 
 

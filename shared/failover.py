@@ -6,7 +6,8 @@ import logging
 import math
 import socket
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import httpx2
 from openai import APIStatusError
@@ -14,7 +15,7 @@ from openai import APIStatusError
 from shared.answer import Answer
 from shared.call import InferenceCall
 from shared.clients import Clients, shared_clients
-from shared.endpoint import TRANSPORT_ERRORS, EndpointClient
+from shared.endpoint import TRANSPORT_ERRORS, EndpointClient, Rest
 from shared.errors import DeadlineExceeded, GatewayError, TooManyCalls, UpstreamUnreachable
 from shared.refusals import COOL_DOWN, Refusal, judge
 from shared.telemetry import CallRecord
@@ -35,101 +36,95 @@ class Failover:
 
         Raises what `errors` lists as upstream's failures, `TooManyCalls` and `DeadlineExceeded`.
         """
-        record = CallRecord(call.operation, call.deployment, call.caller, call.headers, stream=call.stream)
-        try:
-            return await self.answer(call, record)
-        except BaseException as exc:
-            record.failed(exc)
-            record.end()
-            raise
+        record = CallRecord(call)
+        deadline = asyncio.get_running_loop().time() + self.settings.request_timeout
+        with ExitStack() as ending:
+            ending.callback(record.end)
+            try:
+                ending.enter_context(self.place())
+                response = await self.first_answer(record.traced(call), deadline, record)
+            except BaseException as exc:
+                record.failed(exc)
+                raise
+            record.answered(response.status_code, response.headers)
+            return Answer(response, deadline, ending.pop_all().close, record)
 
-    async def answer(self, call: InferenceCall, record: CallRecord) -> Answer:
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the places for calls in flight. Raises `TooManyCalls`."""
         if self.calls_in_flight >= self.settings.max_concurrent_calls:
             raise TooManyCalls
         self.calls_in_flight += 1
-        deadline = asyncio.get_running_loop().time() + self.settings.request_timeout
-        if record.headers:
-            call = replace(call, headers={**call.headers, **record.headers})
         try:
-            response = await self.first_answer(call, deadline, record)
-        except BaseException:
+            yield
+        finally:
             self.calls_in_flight -= 1
-            raise
-        record.answered(response.status_code, response.headers)
-
-        def end() -> None:
-            self.calls_in_flight -= 1
-            record.end()
-
-        return Answer(response, deadline, end, record)
 
     async def first_answer(self, call: InferenceCall, deadline: float, record: CallRecord) -> httpx2.Response:
         """Asks one endpoint after the other, until one answers or refuses what no other would grant."""
-        # Not the exceptions: these would keep alive what their tracebacks lead to, this call among it.
-        troubles: list[tuple[GatewayError, float]] = []
-        unknown: GatewayError | None = None
-        endpoints = self.in_order(call.deployment)
-        for endpoint in endpoints:
-            now = asyncio.get_running_loop().time()
-            if now >= deadline:
-                raise DeadlineExceeded
-            until = deadline if endpoint is endpoints[-1] else min(deadline, now + self.settings.attempt_timeout)
-            record.asked(endpoint.position, endpoint.address, endpoint.port)
-            try:
-                return await self.attempt(endpoint, call, until)
-            except Refusal as refusal:
-                if refusal.rests_for is not None:
-                    troubles.append((refusal.error, refusal.rests_for))
-                elif refusal.is_unknown:
-                    unknown = refusal.error
+        outcome: httpx2.Response | Refusal | None = None
+        unknown: Refusal | None = None
+        troubles: list[Refusal] = []
+        try:
+            endpoints = self.in_order(call.deployment)
+            for endpoint in endpoints:
+                now = asyncio.get_running_loop().time()
+                if now >= deadline:
+                    raise DeadlineExceeded
+                until = deadline if endpoint is endpoints[-1] else min(deadline, now + self.settings.attempt_timeout)
+                record.asked(endpoint.position, endpoint.address, endpoint.port)
+                outcome = await self.attempt(endpoint, call, until)
+                if not isinstance(outcome, Refusal):
+                    return outcome
+                if outcome.rest:
+                    endpoint.leave_alone(outcome.rest)
+                    troubles.append(outcome)
+                elif outcome.is_unknown:
+                    unknown = outcome
                 else:
-                    raise refusal.error from None
-        if not troubles:
-            assert unknown is not None
-            raise unknown
-        # Also where others did not know a stored response: an endpoint in trouble may.
-        error, _ = troubles[-1]
-        error.headers |= retry_after(min(rests_for for _, rests_for in troubles))
-        raise error
+                    raise outcome.error
+            if troubles:
+                # Also where others did not know a stored response: an endpoint in trouble may.
+                raise soonest(troubles)
+            assert unknown
+            raise unknown.error
+        finally:
+            # The traceback of what is raised leads here. Led it back, the call would stay in memory until a collection.
+            outcome = unknown = None
+            troubles.clear()
 
     def in_order(self, deployment: str) -> list[EndpointClient]:
         """The endpoints in the order of the settings, but those that rest last, and of them the soonest first."""
         now = time.monotonic()
-        return sorted(self.clients.endpoints, key=lambda endpoint: max(endpoint.rests_until(deployment), now))
 
-    async def attempt(self, endpoint: EndpointClient, call: InferenceCall, until: float) -> httpx2.Response:
-        """One endpoint's answer; notes what it shows of the endpoint. Raises `Refusal`, also at the moment `until`."""
-        error: GatewayError
+        def rests_until(endpoint: EndpointClient) -> float:
+            return max([now, *(rest.until for rest in endpoint.rests_of(deployment))])
+
+        return sorted(self.clients.endpoints, key=rests_until)
+
+    async def attempt(self, endpoint: EndpointClient, call: InferenceCall, until: float) -> httpx2.Response | Refusal:
+        """One endpoint's answer, or what it means that there is none, at the moment `until` at the latest."""
         try:
             async with asyncio.timeout_at(until):
-                response = await self.reach(endpoint, call)
+                response = await endpoint.post(call)
         except APIStatusError as exc:
-            raise judge(exc.response, call, endpoint, self.settings) from None
+            return judge(exc.response, call, endpoint.position, self.settings.auth_advice)
         except TRANSPORT_ERRORS as exc:
             logger.warning("No answer from endpoint %d to %s: %s", endpoint.position, call.caller, cause_of(exc))
-            error = UpstreamUnreachable()
+            return Refusal(UpstreamUnreachable(), Rest(COOL_DOWN))
         except TimeoutError:
             logger.warning("No answer from endpoint %d to %s in time", endpoint.position, call.caller)
-            error = DeadlineExceeded()
-        else:
-            endpoint.served(call.deployment)
-            return response
-        endpoint.cool(COOL_DOWN)
-        raise Refusal(error, COOL_DOWN)
-
-    async def reach(self, endpoint: EndpointClient, call: InferenceCall) -> httpx2.Response:
-        try:
-            return await endpoint.post(call)
-        except TRANSPORT_ERRORS:
-            if len(self.clients.endpoints) > 1:
-                raise
-            # The server may have closed a pooled connection in the moment in which it was taken again.
-            return await endpoint.post(call)
+            return Refusal(DeadlineExceeded(), Rest(COOL_DOWN))
+        endpoint.served(call.deployment)
+        return response
 
 
-def retry_after(seconds: float) -> dict[str, str]:
-    """The headers that ask a caller to come again in that many seconds, rounded up."""
-    return {"retry-after": str(math.ceil(seconds)), "retry-after-ms": str(math.ceil(seconds * 1000))}
+def soonest(troubles: list[Refusal]) -> GatewayError:
+    """The last error of `troubles`, asking the caller to come again when the first of the endpoints has rested."""
+    error = troubles[-1].error
+    seconds = min(refusal.rest.seconds for refusal in troubles if refusal.rest)
+    error.headers |= {"retry-after": str(math.ceil(seconds)), "retry-after-ms": str(math.ceil(seconds * 1000))}
+    return error
 
 
 def cause_of(exc: Exception) -> str:

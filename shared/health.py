@@ -16,7 +16,7 @@ from openai import APIStatusError
 from shared import telemetry
 from shared.call import CHAT_COMPLETIONS, InferenceCall
 from shared.clients import Clients, shared_clients
-from shared.endpoint import NEVER, TRANSPORT_ERRORS, EndpointClient
+from shared.endpoint import TRANSPORT_ERRORS, EndpointClient, Rest
 from shared.errors import SettingsError, UpstreamAuthError, as_gateway_error
 from shared.wire import ErrorDetail, error_of
 
@@ -34,13 +34,14 @@ HEALTHY, DEGRADED, UNHEALTHY, NOT_CONFIGURED = "healthy", "degraded", "unhealthy
 
 # Azure refuses a chat without messages before a model sees it, but only after it has checked the credentials and
 # found the deployment. https://learn.microsoft.com/azure/ai-foundry/openai/reference#chat-completions
-PROBE = "(probe)"
 PROBE_BODY = b'{"model":"%s","messages":[]}'
+# Before anything was noted.
+NO_REST = Rest(0, noted=-math.inf)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of an endpoint: its state, why, since when (monotonic), and how long the probe took, in seconds."""
+    """What is known of an endpoint: its state, why, when that showed (monotonic), and how long a probe took, in seconds."""
 
     state: str
     reason: str
@@ -100,15 +101,16 @@ class Health:
 
     async def finding(self, endpoint: EndpointClient) -> Finding:
         """The newest knowledge of `endpoint`: from calls, from a probe not long ago, else from a new one."""
-        now, deployment = time.monotonic(), self.settings.default_deployment
-        noted, (throttled, until) = endpoint.troubled_at(deployment), endpoint.throttled.get(deployment, NEVER)
+        deployment = self.settings.default_deployment
+        trouble = max(endpoint.rests_of(deployment), key=lambda rest: rest.noted, default=NO_REST)
         served = Finding(UP, "just answered a call", endpoint.served_at.get(deployment, -math.inf))
-        # Unless calls have shown something else since.
-        if now < until and throttled >= max(noted, served.at):
-            return Finding(RESTING, f"throttled in calls; resting for another {until - now:.0f} s", throttled)
+        rest = trouble.until - time.monotonic()
+        # Unless a call has been answered since.
+        if trouble.is_throttling and rest > 0 and trouble.noted >= served.at:
+            return Finding(RESTING, f"throttled in calls; resting for another {rest:.0f} s", trouble.noted)
         newest = max(served, self.found.get(endpoint, served), key=lambda finding: finding.at)
         # Trouble in calls outdates what went well before it. What did not is no older for it.
-        if newest.is_fresh() and (newest.at > noted or newest.state != UP):
+        if newest.is_fresh() and (newest.at > trouble.noted or newest.state != UP):
             return newest
         if endpoint not in self.probing:
             self.probing[endpoint] = asyncio.create_task(self.probe(endpoint))
@@ -134,9 +136,9 @@ class Health:
         headers = {"content-type": "application/json", "accept": "application/json"}
         body = PROBE_BODY % deployment.encode()
         try:
-            response = await endpoint.post(InferenceCall(CHAT_COMPLETIONS, deployment, body, False, headers, PROBE))
+            response = await endpoint.post(InferenceCall(CHAT_COMPLETIONS, deployment, body, headers))
         except APIStatusError as exc:
-            return self.read(exc.status_code, error_of(exc.response.content))
+            return self.told_by(exc.status_code, error_of(exc.response.content))
         except UpstreamAuthError:
             return DOWN, f"no token for the managed identity {self.settings.identity}; is it assigned to the app?"
         except TRANSPORT_ERRORS:
@@ -144,7 +146,7 @@ class Health:
         await response.aclose()
         return DOWN, f"answered {response.status_code} to a chat without messages"
 
-    def read(self, status: int, error: ErrorDetail) -> tuple[str, str]:
+    def told_by(self, status: int, error: ErrorDetail) -> tuple[str, str]:
         """What Azure's refusal of a chat without messages says of the endpoint."""
         answered = f"answered {status} {error.code}".strip()
         if status == 400 and "messages" in (error.param or error.message or ""):

@@ -7,8 +7,9 @@ import msgspec
 from azurefunctions.extensions.http.fastapi import Request
 
 from shared.body import NULL, Fields, parse_field, parse_fields
-from shared.call import CHAT_COMPLETIONS, RESPONSES, InferenceCall, is_in_address
-from shared.errors import BadRequest, ModelNotFound, ResponseNotFound
+from shared.call import CHAT_COMPLETIONS, RESPONSES, InferenceCall, is_in_address, is_since
+from shared.errors import BadRequest, ResponseNotFound
+from shared.models import deployment_for
 from shared.settings import Settings
 from shared.wire import header_safe
 
@@ -18,7 +19,8 @@ FALSE = msgspec.Raw(b"false")
 # https://github.com/Azure/azure-rest-api-specs, cognitiveservices/data-plane/AzureOpenAI/inference
 STREAM_OPTIONS_SINCE = "2024-09-01"
 # What of the caller's headers Azure may see. Credentials and cookies never pass.
-FORWARDED_HEADERS = ("traceparent", "tracestate", "x-client-request-id")
+# With the most characters; longer ones are dropped. https://www.w3.org/TR/trace-context/#tracestate-limits
+FORWARDED_HEADERS = {"traceparent": 128, "tracestate": 512, "x-client-request-id": 128}
 # An address is made of it, so it must not be able to lead to another operation.
 RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # The query parameters that may go to Azure with a stored response; lists come as `include` or `include[]`.
@@ -50,9 +52,9 @@ def creation(
         operation,
         deployment,
         body,
-        stream,
         headers_to_send(request, stream=stream),
         caller,
+        stream,
         is_about_stored=operation == RESPONSES and fields.get("previous_response_id", NULL) != NULL,
         adds_usage=adds_usage,
     )
@@ -67,7 +69,7 @@ def ask_for_usage(fields: Fields, settings: Settings) -> bool:
         options = msgspec.json.decode(fields.get("stream_options", NULL), type=Fields | None) or {}
     except (msgspec.DecodeError, RecursionError):
         return False
-    if settings.api_version < STREAM_OPTIONS_SINCE or options.get("include_usage", NULL) not in (NULL, FALSE):
+    if not is_since(settings.api_version, STREAM_OPTIONS_SINCE) or options.get("include_usage", NULL) not in (NULL, FALSE):
         return False
     options["include_usage"] = msgspec.Raw(b"true")
     fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
@@ -88,9 +90,9 @@ def stored_response(request: Request, caller: str, part: str = "") -> InferenceC
         "/".join(filter(None, (RESPONSES, response_id, part))),
         "",
         b"",
-        stream,
         headers_to_send(request, stream=stream),
         caller,
+        stream,
         method=request.method,
         query=query,
         is_about_stored=True,
@@ -114,19 +116,11 @@ def deployment_of(fields: Fields, settings: Settings, named: str | None = None) 
     return settings.default_deployment if model is None else deployment_for(model, settings)
 
 
-def deployment_for(model: str, settings: Settings) -> str:
-    """The deployment that answers to `model`. Raises `ModelNotFound` for one that the settings do not list."""
-    try:
-        return settings.deployments[model]
-    except KeyError:
-        listed = "GET /api/v1/models lists those there are."
-        raise ModelNotFound(f"There is no model {model[:64]!r} here. {listed}", param="model") from None
-
-
 def headers_to_send(request: Request, *, stream: bool) -> dict[str, str]:
-    """The headers for Azure, the caller's own among them. One in other than printable ASCII is dropped."""
+    """The headers for Azure, the caller's own among them. One in other than printable ASCII, or too long, is dropped."""
+    callers = {name: request.headers.get(name, "") for name in FORWARDED_HEADERS}
     return {
-        **header_safe({name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}),
+        **header_safe({name: value for name, value in callers.items() if 0 < len(value) <= FORWARDED_HEADERS[name]}),
         "content-type": "application/json",
         "accept": "text/event-stream" if stream else "application/json",
     }

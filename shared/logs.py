@@ -13,6 +13,8 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Talkative as well, and its warnings repeat what the token provider's errors say.
     logging.getLogger("azure.identity").setLevel(logging.ERROR)
+    # Quotes what callers send for a `tracestate`.
+    logging.getLogger("opentelemetry.trace.span").setLevel(logging.ERROR)
     # Function keys can come in the query string (`?code=`), and uvicorn writes it out. A filter, since the runtime
     # sets that logger's level and handlers after the app has loaded.
     logging.getLogger("uvicorn.access").addFilter(lambda _: False)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shared.inference import deployment_for
+from shared.errors import ModelNotFound
 from shared.settings import Settings
 
 
@@ -13,6 +13,15 @@ class Model(msgspec.Struct, frozen=True):
     object: str = "model"
     created: int = 0
     owned_by: str = "azure-openai"
+
+
+def deployment_for(model: str, settings: Settings) -> str:
+    """The deployment that answers to `model`. Raises `ModelNotFound` for one that the settings do not list."""
+    try:
+        return settings.deployments[model]
+    except KeyError:
+        listed = "GET /api/v1/models lists those there are."
+        raise ModelNotFound(f"There is no model {model[:64]!r} here. {listed}", param="model") from None
 
 
 def listing(settings: Settings) -> bytes:

@@ -18,8 +18,9 @@ async def respond(failover: Failover, call: InferenceCall) -> Response:
     """Sends the call, and passes Azure's answer on: its status, its bytes, and the headers that callers may see."""
     answer = await failover.send(call)
     if not answer.is_event_stream:
-        headers = {**answer.headers, "content-type": answer.content_type}
-        return Response(await answer.read(), answer.response.status_code, headers)
+        async with answer:
+            body = await answer.read()
+        return Response(body, answer.response.status_code, {**answer.headers, "content-type": answer.content_type})
     events = WithoutUsage(answer.record) if call.adds_usage else WholeEvents(answer.record)
     return EventStreamResponse(answer, events, failover.settings.stream_idle, answer.content_type)
 

@@ -108,7 +108,8 @@ class Settings:
             deployments=deployments(reader, default_deployment),
             use_identity=use_identity,
             identity_client_id=reader.optional("AZURE_CLIENT_ID", printable),
-            token_scope=reader.optional("AZURE_OPENAI_TOKEN_SCOPE", printable) or inferred_token_scope(reader, origins),
+            token_scope=reader.optional("AZURE_OPENAI_TOKEN_SCOPE", printable)
+            or (inferred_token_scope(reader, origins) if use_identity else PUBLIC_TOKEN_SCOPE),
             caller_keys=caller_keys(reader),
             request_timeout=reader.seconds("REQUEST_TIMEOUT_SECONDS", 200),
             attempt_timeout=reader.seconds("ATTEMPT_TIMEOUT_SECONDS", 100),

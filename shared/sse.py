@@ -42,6 +42,8 @@ class EventParser:
     def __init__(self) -> None:
         self.rest = bytearray()
         self.data: list[bytes] = []
+        self.size = 0
+        """Of the data that waits for the end of its event, in bytes."""
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The data of the events that `chunk` completes. Comments and fields other than data are passed over."""
@@ -58,9 +60,11 @@ class EventParser:
             content = line.rstrip(b"\r\n")
             if content.startswith(b"data:"):
                 self.data.append(content[5:].removeprefix(b" "))
+                self.size += len(content)
             elif not content and self.data:
                 complete.append(b"\n".join(self.data))
                 self.data.clear()
+                self.size = 0
         return complete
 
 

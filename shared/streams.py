@@ -41,7 +41,7 @@ class EventStreamResponse(StreamingResponse):
             "cache-control": "no-cache",
             "x-accel-buffering": "no",
         }
-        super().__init__(iter(()), answer.response.status_code, headers)
+        super().__init__(iter(()), 200, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         relaying, leaving = asyncio.create_task(self.relay(send)), asyncio.create_task(disconnect(receive))
@@ -62,6 +62,8 @@ class EventStreamResponse(StreamingResponse):
         finally:
             await end(relaying, leaving)
             await self.answer.aclose()
+            # What a task has raised leads to this frame by its traceback.
+            del relaying, leaving
 
     async def relay(self, send: Send) -> None:
         """Sends the status, and what is to be made of all that comes from Azure."""
@@ -72,7 +74,7 @@ class EventStreamResponse(StreamingResponse):
                 self.last_chunk = self.clock()
                 self.record.chunk_came()
                 if output := events.feed(chunk):
-                    await self.send(send, body(output))
+                    await self.send(send, body_message(output))
                 if events.is_over:
                     await self.drain()
                     break
@@ -83,7 +85,7 @@ class EventStreamResponse(StreamingResponse):
                 raise
         output = events.end()
         self.record.completed()
-        await self.send(send, body(output, more=False))
+        await self.send(send, body_message(output, more=False))
 
     async def send(self, send: Send, message: Message) -> None:
         async with self.sending:
@@ -109,7 +111,7 @@ class EventStreamResponse(StreamingResponse):
         elif now >= self.last_chunk + self.idle:
             raise TimeoutError
         elif now >= self.last_sent + KEEP_ALIVE_INTERVAL:
-            await self.send_in_time(send, body(sse.COMMENT))
+            await self.send_in_time(send, body_message(sse.COMMENT))
 
     async def send_in_time(self, send: Send, message: Message) -> None:
         try:
@@ -127,7 +129,7 @@ class EventStreamResponse(StreamingResponse):
             self.record.broke_off(str(error.code), exc)
             event = sse.event(error.body())
         with suppress(Stalled):
-            await self.send_in_time(send, body(event, more=False))
+            await self.send_in_time(send, body_message(event, more=False))
 
     async def drain(self) -> None:
         """Reads what is left of an answer that has told all, for a moment: its connection can then serve another call."""
@@ -143,7 +145,7 @@ class Stalled(Exception):
     """The caller takes nothing any more."""
 
 
-def body(content: bytes, *, more: bool = True) -> Message:
+def body_message(content: bytes, *, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": content, "more_body": more}
 
 

@@ -10,6 +10,7 @@ import logging
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from opentelemetry import context, metrics, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared import sse
-from shared.call import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
+from shared.call import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES, InferenceCall
 from shared.errors import CallerGone, GatewayError, UnexpectedError, UpstreamRefusal
-from shared.wire import FINISHED, TELLING, Told, error_of, told_by
+from shared.wire import FINISHED, TELLING, Told, error_of, loggable, told_by
 
 logger = logging.getLogger(__name__)
 
@@ -59,44 +60,49 @@ BEGINNINGS = 8
 class CallRecord:
     """One call, from before its first attempt to the end of its answer.
 
-    Until something else is told (`completed`, `failed`), nobody has waited for the answer.
+    Until something else is told (`completed`, `failed`, `broke_off`), nobody has waited for the answer.
     """
 
-    def __init__(self, operation: str, deployment: str, caller: str, headers: Mapping[str, str], *, stream: bool) -> None:
+    def __init__(self, call: InferenceCall) -> None:
         self.started = time.perf_counter()
-        self.operation = operation if operation in OPERATION_NAMES else STORED_RESPONSE
-        self.stream = stream
+        self.operation = call.operation if call.operation in OPERATION_NAMES else STORED_RESPONSE
+        self.stream = call.stream
         self.status = CallerGone.status
         self.error: str | None = CallerGone.code
         self.cause = ""
         self.attempts = 0
         self.first_chunk: float | None = None
         self.told = Told()
-        self.has_failed = False
+        self.told_error = False
         self.beginnings = 0
         self.request_ids: dict[str, str] = {}
-        name = OPERATION_NAMES.get(operation, STORED_RESPONSE)
+        name = OPERATION_NAMES.get(call.operation, STORED_RESPONSE)
         self.attributes: dict[str, str | int] = {
             "gen_ai.operation.name": name,
             "gen_ai.provider.name": "azure.ai.openai",
-            "gateway.caller": caller,
+            "gateway.caller": call.caller,
         }
-        if deployment:
-            self.attributes["gen_ai.request.model"] = deployment
+        if call.deployment:
+            self.attributes["gen_ai.request.model"] = call.deployment
         # The invocation's context where the runtime has been told to attach it, else what the caller has sent.
         parent = context.get_current()
         if not trace.get_current_span(parent).get_span_context().is_valid:
-            parent = TRACE_CONTEXT.extract(headers, parent)
+            parent = TRACE_CONTEXT.extract(call.headers, parent)
         self.span = tracer.start_span(
-            f"{name} {deployment}".rstrip(),
+            f"{name} {call.deployment}".rstrip(),
             parent,
             trace.SpanKind.CLIENT,
-            {**self.attributes, "gen_ai.request.stream": stream},
+            {**self.attributes, "gen_ai.request.stream": call.stream},
         )
-        self.headers: dict[str, str] = {}
-        """For Azure, so that its spans would belong to this one; empty when there is no span."""
-        if self.span is not trace.get_current_span(parent):
-            TRACE_CONTEXT.inject(self.headers, trace.set_span_in_context(self.span, parent))
+        self.parent = parent
+
+    def traced(self, call: InferenceCall) -> InferenceCall:
+        """`call` with a trace context that has Azure's spans belong to this record's, where there is one."""
+        if self.span is trace.get_current_span(self.parent):
+            return call
+        headers = {**call.headers}
+        TRACE_CONTEXT.inject(headers, trace.set_span_in_context(self.span, self.parent))
+        return replace(call, headers=headers)
 
     def asked(self, position: int, address: str, port: int) -> None:
         """Another endpoint is about to be asked."""
@@ -106,11 +112,7 @@ class CallRecord:
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """Azure has answered; what follows is the body."""
         self.status = status
-        self.request_ids = {
-            name: "".join(c for c in headers[header] if c.isalnum() or c in "._-")[:64]
-            for header, name in REQUEST_IDS.items()
-            if header in headers
-        }
+        self.request_ids = {name: loggable(headers[header]) for header, name in REQUEST_IDS.items() if header in headers}
 
     def chunk_came(self) -> None:
         if self.first_chunk is None:
@@ -141,13 +143,13 @@ class CallRecord:
         known.id, known.model = told.id or known.id, told.model or known.model
         known.usage, known.status = told.usage or known.usage, told.status or known.status
         known.choices += [choice for choice in told.choices if choice.finish_reason]
-        self.has_failed = self.has_failed or told.is_error
+        self.told_error = self.told_error or told.is_error
 
     def completed(self) -> None:
         """The answer has come to its end, or at least all that a caller waits for."""
         # Who asks for a response that failed once has been answered.
         is_news = self.operation != STORED_RESPONSE or self.told.status not in FINISHED
-        self.error = "upstream_error" if self.has_failed and is_news else None
+        self.error = "upstream_error" if self.told_error and is_news else None
 
     def failed(self, exc: BaseException) -> None:
         """The call has ended with `exc`; one that was cancelled, since its caller is gone."""

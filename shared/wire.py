@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import httpx2
 import msgspec
 
+from shared import sse
+
 # What of Azure's headers callers see, besides the content type.
 RETURNED_HEADERS = (
     "apim-request-id",
@@ -17,6 +19,10 @@ RETURNED_HEADERS = (
     "retry-after-ms",
 )
 RETURNED_PREFIX = "x-ratelimit-"
+# Bytes: no answer that is read as a whole, and no event of a stream, is as large as that.
+LARGEST = 64 * 1024 * 1024
+# What reading JSON raises.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # The states of a response in which nothing more follows.
 FINISHED = ("completed", "failed", "incomplete", "cancelled")
 # Where an event of a stream tells more than a piece: in JSON, the quotes of what a model says are escaped. The Responses
@@ -24,6 +30,10 @@ FINISHED = ("completed", "failed", "incomplete", "cancelled")
 TELLING = re.compile(
     rb'"(?:usage"\s*:\s*\{|error"\s*:\s*\{|finish_reason"\s*:\s*"|type"\s*:\s*"(?:error|response\.(?:%s))")'
     % "|".join(FINISHED).encode()
+)
+# The events that end a stream: of Chat Completions, and of the Responses API, which ends without [DONE].
+LAST = re.compile(
+    rb'(?:^|[\r\n])data: ?\[DONE\] *(?:[\r\n]|$)|"type"\s*:\s*"response\.(?:%s)"' % "|".join(FINISHED).encode()
 )
 
 
@@ -52,6 +62,11 @@ def is_header_safe(value: str) -> bool:
     return value.isascii() and value.isprintable()
 
 
+def loggable(text: str) -> str:
+    """What of a text of Azure's, such as an error's code or a request's id, can go into a log."""
+    return "".join(c for c in text if c.isalnum() or c in "._-")[:64]
+
+
 class ErrorDetail(msgspec.Struct):
     """What an error of Azure's says of itself."""
 
@@ -68,9 +83,9 @@ def error_of(body: bytes) -> ErrorDetail:
     """The error in an answer of Azure's; an empty one where there is none. Its code can go into a log."""
     try:
         error = msgspec.json.decode(body, type=ErrorBody).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return ErrorDetail(code="")
-    error.code = "".join(c for c in str(error.code or "") if c.isalnum() or c in "._-")[:64]
+    error.code = loggable(str(error.code or ""))
     return error
 
 
@@ -106,11 +121,26 @@ class Told(msgspec.Struct):
         return self.error is not None or self.type == "error"
 
 
+def is_last(events: bytes) -> bool:
+    """Whether `events`, whole ones, say that nothing more follows: [DONE], or the last state of a response."""
+    # Most events are looked through for the two constants alone.
+    return (sse.DONE in events or b'"response.' in events) and LAST.search(events) is not None
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether `data`, an event's without its end, is all of it."""
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except UNREADABLE:
+        return data == sse.DONE
+    return True
+
+
 def told_by(body: bytes) -> Told:
     """What `body`, JSON, tells of itself; nothing when it cannot be read."""
     try:
         return msgspec.json.decode(body, type=Told)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return Told()
 
 

@@ -7,7 +7,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from local.azure_openai import AzureOpenAI
 from local.serving import Servers
+from shared.clients import Clients
+from shared.failover import Failover
+from shared.settings import Settings
 from tests.core_tools import CORE_TOOLS, core_tools_app
 from tests.host import SETTINGS, HostApp, host_app
 from tests.running import LocalApp, StandIn, local_app
@@ -82,6 +86,28 @@ async def world() -> AsyncIterator[World]:
     async with Servers() as servers, httpx2.AsyncClient(timeout=60) as http:
         await world.start(servers, http)
         yield world
+
+
+@pytest.fixture
+def resource() -> AzureOpenAI:
+    """A stand-in for an Azure OpenAI resource, in the test's own process."""
+    return AzureOpenAI(["chat"], keys=["a-key-of-the-resource"])
+
+
+@pytest.fixture
+async def failover(resource: AzureOpenAI) -> AsyncIterator[Failover]:
+    """What sends calls to it."""
+    async with Servers() as servers:
+        environ = {
+            "AZURE_OPENAI_ENDPOINT": await servers.start(resource.application()),
+            "AZURE_OPENAI_KEY": "a-key-of-the-resource",
+            "AZURE_OPENAI_API_VERSION": "2024-10-21",
+            "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
+            "REQUEST_TIMEOUT_SECONDS": "60",
+        }
+        failover = Failover(Clients(Settings.from_env(environ, Path("absent.env"))))
+        yield failover
+        await failover.clients.http.aclose()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,15 @@ APP_FILES = ("function_app.py", "host.json", "shared", "local")
 PATIENCE = 60.0
 
 type Json = dict[str, Any]
+
+
+def eventually[T](look: Callable[[], T], holds: Callable[[T], object]) -> T:
+    """What `look` finds, as soon as it `holds`."""
+    ends = time.monotonic() + PATIENCE
+    while not holds(found := look()):
+        assert time.monotonic() < ends, found
+        time.sleep(0.02)
+    return found
 
 
 @dataclass(frozen=True)

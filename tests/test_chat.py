@@ -110,7 +110,7 @@ BAD_BODIES = {
     "prompt null": (b'{"prompt": null}', "'prompt' must be a string"),
     "prompt empty": (b'{"prompt": ""}', "'prompt' must be a string that is not empty"),
     "messages empty": (b'{"messages": []}', "at least one message"),
-    "messages null": (b'{"messages": null}', "at least one message"),
+    "messages null": (b'{"messages": null}', "must be a list of messages"),
     "messages a string": (b'{"messages": "Hello"}', "'messages' must be a list"),
     "messages of strings": (b'{"messages": ["Hello"]}', "each a JSON object"),
     "stream a string": (b'{"prompt": "a", "stream": "yes"}', "'stream' must be true or false"),

@@ -3,54 +3,33 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
 from local.azure_openai import AzureOpenAI
-from local.serving import Servers
 from shared import sse, streams
 from shared.answer import Answer
 from shared.call import InferenceCall
 from shared.chat import Deltas
-from shared.clients import Clients
 from shared.errors import CallerGone
 from shared.events import WholeEvents
 from shared.failover import Failover
 from shared.relay import unless_hung_up
-from shared.settings import Settings
 from shared.streams import EventStreamResponse
 
 pytestmark = pytest.mark.anyio
 
-KEY = "a-key-of-the-stand-in"
 CALL = InferenceCall(
-    "chat/completions", "chat", b'{"messages":[{"role":"user","content":"Hi"}],"stream":true}', True, {}, "somebody"
+    "chat/completions", "chat", b'{"messages":[{"role":"user","content":"Hi"}],"stream":true}', {}, "somebody", stream=True
 )
 
 
 @pytest.fixture
-async def model() -> AsyncIterator[tuple[AzureOpenAI, Failover]]:
-    model = AzureOpenAI(["chat"], keys=[KEY])
-    async with Servers() as servers:
-        environ = {
-            "AZURE_OPENAI_ENDPOINT": await servers.start(model.application()),
-            "AZURE_OPENAI_KEY": KEY,
-            "AZURE_OPENAI_API_VERSION": "2024-10-21",
-            "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
-        }
-        clients = Clients(Settings.from_env(environ, Path("absent.env")))
-        yield model, Failover(clients)
-        await clients.http.aclose()
-
-
-@pytest.fixture
-async def answer(model: tuple[AzureOpenAI, Failover]) -> AsyncIterator[Answer]:
+async def answer(resource: AzureOpenAI, failover: Failover) -> AsyncIterator[Answer]:
     """A stream of two pieces, each sent when the test permits it."""
-    stand_in, failover = model
-    stand_in.journal.scripts.append({"reply": "one and two", "step": True})
+    resource.journal.scripts.append({"reply": "one and two", "step": True})
     answer = await failover.send(CALL)
     yield answer
     await answer.aclose()
@@ -66,8 +45,10 @@ class Caller:
         self.left = asyncio.Event()
         self.takes = asyncio.Event()
         self.takes.set()
+        self.offered = asyncio.Event()
 
     async def send(self, message: Message) -> None:
+        self.offered.set()
         await self.takes.wait()
         async with self.changed:
             self.taken.append(message.get("body", b""))
@@ -97,14 +78,14 @@ def streamed(answer: Answer, idle: float = 60) -> EventStreamResponse:
 
 
 async def test_a_comment_comes_for_each_silence_and_pieces_between_them(
-    model: tuple[AzureOpenAI, Failover], answer: Answer, caller: Caller
+    resource: AzureOpenAI, failover: Failover, answer: Answer, caller: Caller
 ) -> None:
     taking = asyncio.create_task(caller.taking(streamed(answer)))
     await caller.until(sse.COMMENT * 2)
-    model[0].journal.permits.release()
+    resource.journal.permits.release()
     await caller.until(b'"one and"')
     await caller.until(b'"one and"}\n\n' + sse.COMMENT)
-    model[0].journal.permits.release()
+    resource.journal.permits.release()
     await taking
     assert caller.is_over
     text = b"".join(caller.taken)
@@ -135,11 +116,13 @@ INCOMPLETE = '{"type":"response.incomplete","response":{"id":"r","status":"incom
 
 
 @pytest.mark.parametrize("last", ["[DONE]", FINISHED, INCOMPLETE])
-async def test_silence_after_the_end_is_no_failure(model: tuple[AzureOpenAI, Failover], caller: Caller, last: str) -> None:
+async def test_silence_after_the_end_is_no_failure(
+    resource: AzureOpenAI, failover: Failover, caller: Caller, last: str
+) -> None:
     raw = f'data: {{"model":"m"}}\n\ndata: {last}\n\n'
     headers = {"content-type": "text/event-stream"}
-    model[0].journal.scripts.append({"raw": raw, "pace": 60, "headers": headers})
-    answer = await model[1].send(CALL)
+    resource.journal.scripts.append({"raw": raw, "pace": 60, "headers": headers})
+    answer = await failover.send(CALL)
     await caller.taking(EventStreamResponse(answer, WholeEvents(answer.record), 0.2, sse.CONTENT_TYPE))
     assert b"".join(caller.taken).replace(sse.COMMENT, b"") == raw.encode()
     assert caller.is_over
@@ -147,16 +130,18 @@ async def test_silence_after_the_end_is_no_failure(model: tuple[AzureOpenAI, Fai
 
 
 async def test_a_comment_that_waits_does_not_come_after_the_end(
-    model: tuple[AzureOpenAI, Failover], answer: Answer, caller: Caller
+    resource: AzureOpenAI, failover: Failover, answer: Answer, caller: Caller
 ) -> None:
     taking = asyncio.create_task(caller.taking(streamed(answer)))
     await caller.until(sse.COMMENT)
     caller.takes.clear()
-    # Longer than until the next comment, which then waits as well.
-    await asyncio.sleep(0.2)
-    model[0].journal.permits.release()
-    model[0].journal.permits.release()
-    await asyncio.sleep(0.2)
+    caller.offered.clear()
+    # The next comment, which now waits to be taken, while the stream comes to its end behind it.
+    await caller.offered.wait()
+    resource.journal.permits.release()
+    resource.journal.permits.release()
+    async with resource.journal.changed:
+        await resource.journal.changed.wait_for(lambda: resource.journal.entries[0].ended is not None)
     caller.takes.set()
     await taking
     assert caller.taken[-1] == b""
@@ -177,25 +162,24 @@ async def test_one_who_takes_nothing_is_given_up(answer: Answer, caller: Caller)
     assert (answer.record.error, answer.record.cause) == ("caller_gone", "Stalled")
 
 
-async def test_a_closed_answer_frees_its_place(model: tuple[AzureOpenAI, Failover], answer: Answer) -> None:
-    assert model[1].calls_in_flight == 1
+async def test_a_closed_answer_frees_its_place(resource: AzureOpenAI, failover: Failover, answer: Answer) -> None:
+    assert failover.calls_in_flight == 1
     await answer.aclose()
     await answer.aclose()
-    assert model[1].calls_in_flight == 0
+    assert failover.calls_in_flight == 0
 
 
 async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next(
-    model: tuple[AzureOpenAI, Failover], caller: Caller
+    resource: AzureOpenAI, failover: Failover, caller: Caller
 ) -> None:
-    stand_in, failover = model
     for _ in range(2):
         await caller.taking(streamed(await failover.send(CALL)))
         assert caller.taken[-2].endswith(b"data: [DONE]\n\n")
-    assert len({entry.caller for entry in stand_in.journal.entries}) == 1
+    assert len({entry.caller for entry in resource.journal.entries}) == 1
 
 
 async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(
-    model: tuple[AzureOpenAI, Failover], answer: Answer, caller: Caller, capsys: pytest.CaptureFixture[str]
+    resource: AzureOpenAI, failover: Failover, answer: Answer, caller: Caller, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Failing(Deltas):
         def feed(self, chunk: bytes) -> bytes:
@@ -203,7 +187,7 @@ async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(
                 raise RuntimeError("the reply itself")
             return b"data: 1\n\n"
 
-    model[0].journal.permits.release()
+    resource.journal.permits.release()
     await caller.taking(EventStreamResponse(answer, Failing(answer.record), 60, sse.CONTENT_TYPE))
     assert caller.taken[1] == b"data: 1\n\n"
     assert b"internal_error" in caller.taken[-1]

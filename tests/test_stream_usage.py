@@ -6,11 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from shared.call import InferenceCall
 from shared.events import WithoutUsage
 from shared.telemetry import CallRecord
 from tests.calls import CALLER, CHAT, MESSAGES
 from tests.running import Json, StandIn
 from tests.upstreams import Gateway
+
+CALL = InferenceCall("chat/completions", "chat", b"", {}, "tests", stream=True)
 
 
 def event(data: str, end: str) -> bytes:
@@ -27,7 +30,7 @@ def test_the_usage_nobody_asked_for_is_taken_out_wherever_the_stream_is_split(en
     expected = b"".join([*kept, event("[DONE]", end)])
     for at, further in itertools.product(range(len(raw) + 1), (0, 3)):
         pieces = [piece for piece in (raw[:at], raw[at : at + further], raw[at + further :]) if piece]
-        record = CallRecord("chat/completions", "chat", "tests", {}, stream=True)
+        record = CallRecord(CALL)
         events = WithoutUsage(record)
         seen = [*map(events.feed, pieces), events.end()]
         assert b"".join(seen) == expected
@@ -37,7 +40,7 @@ def test_the_usage_nobody_asked_for_is_taken_out_wherever_the_stream_is_split(en
 
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_the_usage_is_taken_out_of_an_event_without_its_end(end: str) -> None:
-    record = CallRecord("chat/completions", "chat", "tests", {}, stream=True)
+    record = CallRecord(CALL)
     events = WithoutUsage(record)
     raw = f'data: {{"choices":[],"usage":{{"prompt_tokens":3,"completion_tokens":4}}}}{end}'
     assert events.feed(b"data: 1\n\n" + raw.encode()) + events.end() == b"data: 1\n\n"

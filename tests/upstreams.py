@@ -1,7 +1,6 @@
 """Endpoints for the app to call, in a thread of the test's process, and an app whose endpoints a test can exchange."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from local.azure_openai import AzureOpenAI
 from local.serving import Servers
-from tests.running import Json, LocalApp, StandIn, local_app
+from tests.running import Json, LocalApp, StandIn, eventually, local_app
 
 KEY = "key-of-the-stand-ins"
 DEPLOYMENTS = ("chat", "other")
@@ -50,7 +49,7 @@ async def test_state(req: Request) -> Response:
         {
             "calls_in_flight": sending.calls_in_flight,
             "connections": connections,
-            "trouble": [len(endpoint.trouble) for endpoint in sending.clients.endpoints],
+            "rests": [len(endpoint.rests) for endpoint in sending.clients.endpoints],
             "tasks": len(asyncio.all_tasks()),
             "sockets": sum(path.is_socket() for path in Path("/proc/self/fd").iterdir()),
         }
@@ -132,12 +131,8 @@ class Gateway:
         return state
 
     def state_when(self, expected: Callable[[Json], bool]) -> Json:
-        """Its state as soon as that is as `expected`, or else after a while."""
-        for _ in range(400):
-            if expected(state := self.state()):
-                break
-            time.sleep(0.05)
-        return state
+        """Its state as soon as that is as `expected`."""
+        return eventually(self.state, expected)
 
 
 @contextmanager

@@ -108,6 +108,14 @@ def test_azure_sees_the_listed_headers_and_no_others(dated: LocalApp, path: str)
             assert secret not in str(seen)
 
 
+@pytest.mark.parametrize("name", PASSED_ON)
+@pytest.mark.parametrize("value", ["", "a=1" + 600 * " " + "x", "a" * 600])
+def test_a_header_that_is_empty_or_too_long_does_not_get_through(dated: LocalApp, name: str, value: str) -> None:
+    assert dated.http.post(CHAT, content=BODY, headers=BEARER | PASSED_ON | {name: value}).status_code == 200
+    (seen,) = dated.model.journal()
+    assert name not in seen.headers
+
+
 def test_v1_has_the_key_in_one_header_alone(v1: LocalApp) -> None:
     v1.http.post(CHAT, content=BODY, headers=CALLERS_SECRETS | {"api-key": CALLER_KEY})
     (seen,) = v1.model.journal()

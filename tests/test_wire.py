@@ -1,0 +1,37 @@
+"""What the app reads of OpenAI's wire format."""
+
+import pytest
+
+from shared.wire import is_last
+
+
+@pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\r\r"])
+@pytest.mark.parametrize(
+    "events",
+    [
+        ["[DONE]"],
+        ['{"choices":[]}', "[DONE]"],
+        ['{"type":"response.completed","response":{"usage":{"input_tokens":null}}}'],
+        ['{"sequence_number":9, "type" : "response.incomplete"}'],
+        ['{"type":"response.failed"}'],
+    ],
+)
+def test_an_end_is_seen(events: list[str], end: str) -> None:
+    text = "".join(f"data: {data}{end}" for data in events)
+    assert is_last(text.encode())
+    assert is_last((text + f": a comment{end}").encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '{"choices":[{"delta":{"content":"[DONE]"}}]}',
+        '{"choices":[{"delta":{"content":"\\ndata: [DONE]\\n"}}]}',
+        '{"type":"response.output_text.delta","delta":"\\"type\\":\\"response.completed\\""}',
+        '{"type":"response.created"}',
+        "x[DONE]",
+        "",
+    ],
+)
+def test_what_a_model_says_is_no_end(data: str) -> None:
+    assert not is_last(f"data: {data}\n\n".encode())
