@@ -134,7 +134,7 @@ def test_a_refused_token_is_replaced_for_a_probe_too(folder: Path) -> None:
         assert ready(app) == (200, "healthy")
 
 
-def test_not_configured(folder: Path) -> None:
+def test_bad_settings_are_a_state_too(folder: Path) -> None:
     with local_app(folder, "--no-simulator", HEALTH_CHECK_SCHEDULE="*/2 * * * * *") as app:
         assert ready(app) == (503, "not_configured")
         found = detail(app)
@@ -148,7 +148,9 @@ def test_not_configured(folder: Path) -> None:
     ("order", "status"),
     [(("down", "up", "up"), "degraded"), (("up", "down", "up"), "healthy"), (("down", "down"), "unhealthy")],
 )
-def test_several_endpoints(app: LocalApp, folder: Path, order: tuple[str, ...], status: str) -> None:
+def test_the_first_endpoint_makes_the_difference_between_healthy_and_degraded(
+    app: LocalApp, folder: Path, order: tuple[str, ...], status: str
+) -> None:
     settings = settings_for(app)
     addresses = {"up": app.model.address, "down": "http://127.0.0.1:9"}
     settings["AZURE_OPENAI_ENDPOINT"] = ",".join(addresses[state] for state in order)

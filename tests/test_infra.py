@@ -181,6 +181,12 @@ def test_a_second_deployment_finds_the_first_ones_caller_key(modules: dict[str, 
     assert "${callerKey}${uniqueString(" in properties(modules, "vault", "keys")["value"]
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/operations.md"])
+def test_what_the_pages_ask_azd_for_is_there(modules: dict[str, Json], page: str) -> None:
+    asked = set(re.findall(r"azd env get-value (\w+)", (PROJECT / page).read_text()))
+    assert asked <= {output.split()[1] for output in modules["main"]["outputs"]} != set()
+
+
 def test_azd_finds_the_app_by_its_tag(modules: dict[str, Json]) -> None:
     service = re.search(r"services:\n  (\w+):\n", (PROJECT / "azure.yaml").read_text())
     assert service

@@ -66,7 +66,7 @@ def other(called_app: LocalApp) -> Iterator[Callable[..., SDK]]:
         sdk.close()
 
 
-def test_a_completion(sdk: SDK) -> None:
+def test_a_completion_is_what_the_sdk_expects(sdk: SDK) -> None:
     sdk.app.model.script({"reply": "Hello to you"})
     completion = sdk.result(sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES, temperature=0.5))
     assert completion.choices[0].message.content == "Hello to you"
@@ -77,7 +77,7 @@ def test_a_completion(sdk: SDK) -> None:
     assert "prod-4o" in (body["model"], seen.path.split("/")[3])
 
 
-def test_a_stream(sdk: SDK) -> None:
+def test_a_stream_brings_its_pieces_and_its_usage(sdk: SDK) -> None:
     sdk.app.model.script({"reply": "one and two"})
     chunks = sdk.events(
         sdk.client.chat.completions.create(
@@ -88,14 +88,14 @@ def test_a_stream(sdk: SDK) -> None:
     assert chunks[-1].usage.completion_tokens == 2
 
 
-def test_the_sdks_own_stream_helper(sdk: SDK) -> None:
+def test_the_sdks_own_stream_helper_works(sdk: SDK) -> None:
     sdk.app.model.script({"reply": "one and two"})
     events, completion = sdk.managed(sdk.client.chat.completions.stream(model="gpt-4o", messages=MESSAGES))
     assert [event.delta for event in events if event.type == "content.delta"] == ["", "one and", " two"]
     assert completion.choices[0].message.content == "one and two"
 
 
-def test_a_tool_call_and_the_answer_to_its_result(sdk: SDK) -> None:
+def test_a_tool_is_called_and_its_result_answered(sdk: SDK) -> None:
     create = sdk.client.chat.completions.create
     message = sdk.result(create(model="gpt-4o", messages=MESSAGES, tools=[WEATHER])).choices[0].message
     (call,) = message.tool_calls
@@ -104,7 +104,7 @@ def test_a_tool_call_and_the_answer_to_its_result(sdk: SDK) -> None:
     assert "sunny" in sdk.result(create(model="gpt-4o", messages=answered, tools=[WEATHER])).choices[0].message.content
 
 
-def test_a_streamed_tool_call(sdk: SDK) -> None:
+def test_a_streamed_tool_call_brings_its_arguments(sdk: SDK) -> None:
     call = sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES, tools=[WEATHER], stream=True)
     deltas = [chunk.choices[0].delta for chunk in sdk.events(call) if chunk.choices]
     calls = [delta.tool_calls[0] for delta in deltas if delta.tool_calls]
@@ -114,13 +114,13 @@ def test_a_streamed_tool_call(sdk: SDK) -> None:
     assert json.loads("".join(call.function.arguments for call in calls)) == WEATHER_ARGUMENTS
 
 
-def test_structured_output(sdk: SDK) -> None:
+def test_structured_output_is_parsed(sdk: SDK) -> None:
     completion = sdk.result(sdk.client.chat.completions.parse(model="gpt-4o", messages=MESSAGES, response_format=Event))
     assert completion.choices[0].message.parsed == Event(name="text", participants=["text"])
 
 
 @pytest.mark.parametrize("encoding", [None, "float", "base64"])
-def test_embeddings(sdk: SDK, encoding: str | None) -> None:
+def test_embeddings_come_in_either_encoding(sdk: SDK, encoding: str | None) -> None:
     options = {"encoding_format": encoding} if encoding else {}
     made = sdk.result(sdk.client.embeddings.create(model="embed-3", input=["one", "two"], dimensions=8, **options))
     assert [item.index for item in made.data] == [0, 1]
@@ -132,7 +132,7 @@ def test_embeddings(sdk: SDK, encoding: str | None) -> None:
     assert made.usage.total_tokens > 0
 
 
-def test_a_response_and_the_one_that_follows_it(sdk: SDK) -> None:
+def test_a_response_can_follow_another(sdk: SDK) -> None:
     first = sdk.result(sdk.client.responses.create(model="gpt-4o", input="Hello"))
     assert "Hello" in first.output_text
     assert first.usage.output_tokens > 0
@@ -141,7 +141,7 @@ def test_a_response_and_the_one_that_follows_it(sdk: SDK) -> None:
     assert json.loads(sdk.app.model.journal()[0].body)["model"] == "prod-4o"
 
 
-def test_a_streamed_response(sdk: SDK) -> None:
+def test_a_streamed_response_brings_its_events(sdk: SDK) -> None:
     sdk.app.model.script({"reply": "one and two"})
     events = sdk.events(sdk.client.responses.create(model="gpt-4o", input="Hello", stream=True))
     assert [event.delta for event in events if event.type == "response.output_text.delta"] == ["one and", " two"]
@@ -149,7 +149,7 @@ def test_a_streamed_response(sdk: SDK) -> None:
     assert events[-1].response.usage.output_tokens == 2
 
 
-def test_stored_responses(sdk: SDK) -> None:
+def test_stored_responses_are_read_listed_and_deleted(sdk: SDK) -> None:
     stored = sdk.client.responses
     made = sdk.result(stored.create(model="gpt-4o", input="Hello", background=True))
     assert sdk.result(stored.retrieve(made.id)).status == "queued"
@@ -228,7 +228,7 @@ class TestErrors:
         assert sdk.app.model.journal(ended=1)[0].hung_up
 
     @pytest.mark.parametrize("script", [{"status": 500}, {"status": 401}, {"status": 404}])
-    def test_what_callers_cannot_mend_is_a_server_error(self, sdk: SDK, script: Json) -> None:
+    def test_what_callers_cannot_fix_is_a_server_error(self, sdk: SDK, script: Json) -> None:
         sdk.app.model.script(script)
         with pytest.raises(openai.InternalServerError):
             sdk.result(sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES))
@@ -244,7 +244,7 @@ class TestErrors:
             sdk.events(call)
 
 
-def test_langchain(called_app: LocalApp) -> None:
+def test_langchain_chats_streams_and_embeds(called_app: LocalApp) -> None:
     called_app.model.clear()
     address: Any = {"base_url": f"{called_app.url}/api/v1", "api_key": CALLER_KEY, "max_retries": 0}
     chat = ChatOpenAI(model="gpt-4o", **address)
@@ -256,7 +256,7 @@ def test_langchain(called_app: LocalApp) -> None:
 
 
 @needs_node
-def test_the_javascript_sdk(called_app: LocalApp) -> None:
+def test_the_javascript_sdk_does_the_same(called_app: LocalApp) -> None:
     called_app.model.clear()
     called_app.model.script({"reply": "Hello to you"}, {"reply": "one and two"})
     run = subprocess.run(

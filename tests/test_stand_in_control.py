@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 class TestFaults:
     """Every entry of the control route, seen on a plain socket."""
 
-    async def test_status_headers_and_body(self, world: World) -> None:
+    async def test_an_answer_can_be_scripted(self, world: World) -> None:
         await world.script(status=429, headers={"retry-after": "7"}, body={"own": "body"})
         reader, writer = await world.raw()
         answer = await reader.read()
@@ -23,13 +23,13 @@ class TestFaults:
         assert b"retry-after: 7\r\n" in answer
         assert answer.endswith(b'\r\n\r\n{"own": "body"}')
 
-    async def test_reply(self, world: World) -> None:
+    async def test_a_reply_can_be_scripted(self, world: World) -> None:
         await world.script(reply="as told")
         reader, writer = await world.raw()
         assert b'"content": "as told"' in await reader.read()
         writer.close()
 
-    async def test_delay(self, world: World) -> None:
+    async def test_a_delay_comes_before_the_headers(self, world: World) -> None:
         await world.script(delay=0.3)
         started = time.monotonic()
         reader, writer = await world.raw()
@@ -37,7 +37,7 @@ class TestFaults:
         assert time.monotonic() - started >= 0.3
         writer.close()
 
-    async def test_hang_until_next(self, world: World) -> None:
+    async def test_a_hang_lasts_until_it_is_told_to_go_on(self, world: World) -> None:
         await world.script(hang=True)
         reader, writer = await world.raw()
         await world.http.get(f"{world.keyed_address}/control/journal", params={"requests": 1})
@@ -48,13 +48,13 @@ class TestFaults:
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         writer.close()
 
-    async def test_reset(self, world: World) -> None:
+    async def test_a_reset_breaks_the_connection(self, world: World) -> None:
         await world.script(reset=True)
         reader, _ = await world.raw()
         with pytest.raises(ConnectionResetError):
             await reader.read()
 
-    async def test_pace(self, world: World) -> None:
+    async def test_a_pace_comes_before_each_piece(self, world: World) -> None:
         await world.script(reply="one and two and three", pace=0.1)
         started = time.monotonic()
         reader, writer = await world.raw(stream=True)
@@ -62,7 +62,7 @@ class TestFaults:
         assert time.monotonic() - started >= 0.3
         writer.close()
 
-    async def test_step(self, world: World) -> None:
+    async def test_a_step_waits_for_a_permit(self, world: World) -> None:
         await world.script(reply="one and two", step=True)
         reader, writer = await world.raw(stream=True)
         for piece in (b"one and", b" two"):
@@ -74,7 +74,7 @@ class TestFaults:
         assert b"[DONE]" in await reader.read()
         writer.close()
 
-    async def test_cut(self, world: World) -> None:
+    async def test_a_cut_breaks_a_stream_after_so_many_pieces(self, world: World) -> None:
         await world.script(reply="one and two and three", cut=1)
         reader, _ = await world.raw(stream=True)
         received = await reader.readuntil(b"one and")
@@ -83,7 +83,7 @@ class TestFaults:
         assert b"two" not in received
         assert b"[DONE]" not in received
 
-    async def test_times(self, world: World) -> None:
+    async def test_a_script_is_for_so_many_requests(self, world: World) -> None:
         await world.script(status=500, times=2)
         assert [(await world.chat()).status_code for _ in range(3)] == [500, 500, 200]
 

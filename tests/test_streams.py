@@ -114,7 +114,9 @@ def test_a_comment_never_stands_inside_an_event(gateway: Gateway, model: StandIn
 class TestCallersWhoLeave:
     @pytest.mark.parametrize("stream", [True, False])
     @pytest.mark.parametrize("path", PATHS)
-    def test_before_the_headers(self, gateway: Gateway, model: StandIn, path: str, stream: bool) -> None:
+    def test_leaving_before_the_headers_ends_the_call_to_azure(
+        self, gateway: Gateway, model: StandIn, path: str, stream: bool
+    ) -> None:
         model.script({"hang": True})
         body = json.dumps(body_for(path, stream=stream)).encode()
         with gateway.app.sent("POST", path, body, api_key=CALLER_KEY):
@@ -122,7 +124,7 @@ class TestCallersWhoLeave:
         assert model.journal(ended=1)[0].hung_up
 
     @pytest.mark.parametrize("path", PATHS)
-    def test_in_mid_stream(self, gateway: Gateway, model: StandIn, path: str) -> None:
+    def test_leaving_in_mid_stream_ends_the_call_to_azure(self, gateway: Gateway, model: StandIn, path: str) -> None:
         model.script(ENDLESS)
         with streamed(gateway, path) as response:
             next(response.iter_bytes())
@@ -130,7 +132,7 @@ class TestCallersWhoLeave:
         assert seen.hung_up
         assert seen.pieces < 1000
 
-    def test_while_the_body_of_an_answer_comes(self, gateway: Gateway, model: StandIn) -> None:
+    def test_leaving_while_a_body_comes_ends_the_call_to_azure(self, gateway: Gateway, model: StandIn) -> None:
         model.script({"raw": "{" + " " * 100_000, "split": 1, "pace": 0.1})
         body = json.dumps(MESSAGES).encode()
         with gateway.app.sent("POST", "/api/v1/chat/completions", body, api_key=CALLER_KEY):
@@ -174,4 +176,4 @@ class TestCallersWhoLeave:
         assert (after["calls_in_flight"], after["connections"]) == (0, 0)
         assert after["tasks"] <= before["tasks"]
         assert after["sockets"] <= before["sockets"]
-        assert after["trouble"] == [0]
+        assert after["rests"] == [0]

@@ -1,6 +1,6 @@
 """What the app records of calls, told by the real SDK's in-memory exporters."""
 
-from tests.running import Json
+from tests.running import Json, eventually
 from tests.upstreams import Gateway
 
 # Appended to the app: what it records, for the tests to read. `more` is what the app itself has no use for.
@@ -73,9 +73,10 @@ def told(gateway: Gateway) -> Json:
 def told_when_ended(gateway: Gateway, calls: int = 1) -> Json:
     """What has been recorded, as soon as that many spans have ended."""
     found: Json = {"spans": [], "points": []}
-    for _ in range(400):
-        more = told(gateway)
-        found = {name: found[name] + more[name] for name in found}
-        if len(found["spans"]) >= calls:
-            break
-    return found
+
+    def more() -> Json:
+        for name, items in told(gateway).items():
+            found[name] += items
+        return found
+
+    return eventually(more, lambda found: len(found["spans"]) >= calls)
