@@ -144,6 +144,7 @@ module app 'app.bicep' = {
   }
 }
 
+output AZURE_FUNCTION_APP_NAME string = app.outputs.name
 output AZURE_KEY_VAULT_NAME string = vault.outputs.name
 output AZURE_RESOURCE_GROUP string = group.name
 output APP_URL string = app.outputs.url

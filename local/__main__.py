@@ -24,7 +24,7 @@ from shared.settings_reader import SettingsReader
 
 APP_ROOT = Path(__file__).parent.parent
 DEFAULT_PORT = 7071
-# How lines begin about settings that must be mended.
+# How lines begin about settings that must be fixed.
 ERROR = "Error:    "
 # How the settings begin that decide where answers come from.
 SETTINGS_BEGIN = ("AZURE_OPENAI_", "AUTHENTICATION", "AZURE_CLIENT_ID")
