@@ -58,7 +58,7 @@ class EventParser:
         complete = []
         for line in lines:
             content = line.rstrip(b"\r\n")
-            if content.startswith(b"data:"):
+            if content == b"data" or content.startswith(b"data:"):
                 self.data.append(content[5:].removeprefix(b" "))
                 self.size += len(content)
             elif not content and self.data:

@@ -21,5 +21,22 @@ def test_every_split_in_two_gives_the_same_events() -> None:
         assert parser.feed(STREAM[:i]) + parser.feed(STREAM[i:]) == EVENTS
 
 
+# https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+@pytest.mark.parametrize(
+    ("stream", "events"),
+    [
+        (b"data: YHOO\ndata: +2\ndata: 10\n\n", [b"YHOO\n+2\n10"]),
+        (
+            b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
+            [b"first event", b"second event", b" third event"],
+        ),
+        (b"data\n\ndata\ndata\n\ndata:", [b"", b"\n"]),
+        (b"data:test\n\ndata: test\n\n", [b"test", b"test"]),
+    ],
+)
+def test_the_examples_of_the_specification_are_read_as_it_says(stream: bytes, events: list[bytes]) -> None:
+    assert EventParser().feed(stream) == events
+
+
 def test_an_event_without_its_end_is_not_given_out() -> None:
     assert EventParser().feed(b"data: half\n") == []
