@@ -59,7 +59,8 @@ def test_callers_learn_the_names_of_bad_settings_and_operators_what_is_wrong(
 
 
 def test_the_switch_is_nothing_but_an_environment_variable(tmp_path_factory: pytest.TempPathFactory) -> None:
-    for switch, expected in (({}, "API key"), ({"AUTHENTICATION": "AZURE"}, "managed identity (system-assigned, or yours, by az login)")):
+    identity = "managed identity (system-assigned, or yours, by az login)"
+    for switch, expected in (({}, "API key"), ({"AUTHENTICATION": "AZURE"}, identity)):
         with local_app(tmp_path_factory.mktemp("app"), **UNREACHABLE, **switch) as app:
             response = app.chat({"prompt": "Hello"})
             assert response.status_code == 502

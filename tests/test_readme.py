@@ -172,9 +172,17 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in found}
 
 
+PAGES = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")]
+
+
+def test_files_that_the_pages_name_are_there() -> None:
+    named = {name for page in PAGES for name in re.findall(r"\b(?:shared|tests|infra)/[\w/]+\.\w+", page.read_text())}
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not (PROJECT / name).exists()] == []
+
+
 def test_links_between_the_pages_lead_somewhere() -> None:
-    pages = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")]
-    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if ":" not in link]
+    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if ":" not in link]
     assert len(links) > 30
     for page, link in links:
         file, _, heading = link.partition("#")
