@@ -22,6 +22,7 @@ class IdentityEndpoint:
 
     A script (see `Journal`) can hold:
     `status`: a refusal instead of a token (400 is what an app without an identity gets);
+    `content`: a text instead of a token;
     `lifetime`: the token's, in seconds;
     `delay`: seconds before the answer;
     `hang`: true, no answer before `/control/next`;
@@ -53,6 +54,8 @@ class IdentityEndpoint:
         resource, client_id = request.query.get("resource"), request.query.get("client_id")
         if request.headers.get("x-identity-header") != self.header:
             return refusal(401, "The X-IDENTITY-HEADER is missing or wrong.")
+        if "content" in script:
+            return web.Response(text=script["content"], content_type="application/json")
         if "status" in script:
             return refusal(script["status"], "Scripted by a test.")
         if request.query.get("api-version") != API_VERSION:

@@ -4,11 +4,13 @@ azure-identity alone fetches once per concurrent caller, and makes callers wait 
 """
 
 import asyncio
+import functools
 import logging
 import math
 import re
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from azure.core.credentials import AccessTokenInfo, SupportsTokenInfo, TokenRequestOptions
@@ -36,7 +38,6 @@ ADVICE = "Is it assigned to the app? On your own machine: have you run az login?
 TOKENS = re.compile(r"[\w-]{8,}\.[\w-]{8,}\.[\w.-]*")
 # What an endpoint has answered, up to what the chain of credentials says next.
 QUOTED = re.compile(r"Content: .*?(?=\n\t|\nTo mitigate|\Z)", re.DOTALL)
-CAUSES = {TimeoutError: "No answer in time.", ValueError: "What came is no token."}
 
 
 def default_credential(client_id: str | None) -> DefaultAzureCredential:
@@ -72,6 +73,8 @@ class TokenProvider:
         self.renew_at = -math.inf
         self.replaced_at = -math.inf
         self.request: asyncio.Task[None] | None = None
+        # Its own, since an endpoint that answers byte by byte may hold them, and the others look up names.
+        self.threads = ThreadPoolExecutor(2, "token")
 
     async def __call__(self) -> str:
         now = self.clock()
@@ -90,7 +93,7 @@ class TokenProvider:
         """
         while self.is_current(refused):
             # What is under way may be a renewal, which need not bring another token.
-            if not self.is_asking():
+            if self.request is None:
                 if self.clock() < self.replaced_at + REPLACEMENT_INTERVAL:
                     return False
                 self.replaced_at = self.clock()
@@ -103,14 +106,11 @@ class TokenProvider:
 
     def requested(self, *, past_cache: bool = False) -> asyncio.Task[None]:
         """The request under way, or a new one: there is never more than one."""
-        if self.request is None or self.request.done():
+        if self.request is None:
             self.request = asyncio.create_task(self.fetch(past_cache))
             # A failed renewal in the background has nobody else to see it.
             self.request.add_done_callback(mark_as_seen)
         return self.request
-
-    def is_asking(self) -> bool:
-        return self.request is not None and not self.request.done()
 
     async def fetch(self, past_cache: bool) -> None:
         options: TokenRequestOptions = {}
@@ -120,12 +120,17 @@ class TokenProvider:
             options["claims"] = f'{{"access_token":{{"nbf":{{"essential":true,"value":"{now}"}}}}}}'
         try:
             async with asyncio.timeout(TOKEN_DEADLINE):
-                token = await asyncio.to_thread(self.credential.get_token_info, self.scope, options=options)
+                ask = functools.partial(self.credential.get_token_info, self.scope, options=options)
+                token = await asyncio.get_running_loop().run_in_executor(self.threads, ask)
             printable(token.token)
-        except (AzureError, TimeoutError, ValueError) as exc:
-            cause = without_tokens(exc.message) if isinstance(exc, AzureError) else CAUSES[type(exc)]
+        except Exception as exc:
+            # azure-identity lets others than its own pass, when it cannot read an answer.
+            cause = without_tokens(exc.message) if isinstance(exc, AzureError) else type(exc).__name__
             logger.error("No token for the app's identity. %s %s", ADVICE, cause)
-            raise UpstreamAuthError from exc
+            raise UpstreamAuthError from None
+        finally:
+            # Before the task ends: whoever comes in that moment must not wait for one that is over.
+            self.request = None
         if self.token and self.token.token == token.token:
             # azure-identity had no newer one; asking at every call would only cost threads.
             self.renew_at = self.clock() + RENEWAL_INTERVAL

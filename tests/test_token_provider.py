@@ -63,7 +63,7 @@ async def test_a_token_is_used_until_shortly_before_its_expiry(provider: TokenPr
     assert await provider() == first
     clock.ahead = LIFETIME - EXPIRY_MARGIN - 5
     assert await provider() == first
-    assert provider.is_asking(), "the renewal goes on in the background"
+    assert provider.request is not None, "the renewal goes on in the background"
     await settled(provider)
 
 
@@ -85,7 +85,7 @@ async def test_a_renewal_that_brings_no_newer_token_is_not_repeated_at_every_cal
     clock.ahead = 150
     for _ in range(5):
         assert await provider() == first
-        assert provider.is_asking() == (_ == 0)
+        assert (provider.request is not None) == (_ == 0)
         await settled(provider)
     assert len(endpoint.journal.entries) == 1
 
@@ -99,6 +99,18 @@ async def test_an_endpoint_that_answers_without_end_is_left_for_a_new_request(
         await provider()
     monkeypatch.setattr(token_provider, "TOKEN_DEADLINE", 30)
     assert await provider()
+
+
+async def test_an_endpoint_that_stops_making_sense_is_told_of(
+    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = await provider()
+    for content in ("<html>", "", "[]"):
+        endpoint.journal.scripts[:] = [{"content": content, "times": 9}]
+        clock.ahead += REPLACEMENT_INTERVAL + 1
+        caplog.clear()
+        assert await provider.replace(first) is False
+        assert "No token for the app's identity" in caplog.text
 
 
 CUT_OFF = '{\n "access_token": "a-secret\n'
@@ -123,28 +135,32 @@ async def test_what_the_endpoint_answers_is_in_no_log(
     assert not any("a-secret" in text for text in told)
 
 
-async def test_a_refusal_in_the_moment_in_which_a_renewal_ends_does_not_hold_up_the_loop() -> None:
+async def test_a_refusal_in_the_moment_in_which_a_renewal_fails_does_not_hold_up_the_loop(
+    endpoint: IdentityEndpoint,
+) -> None:
     """The loop would never get to what follows the renewal's end, so no time-out on it would help."""
+    provider = TokenProvider(default_credential(None), f"{AUDIENCE}/.default")
+    provider.token = AccessTokenInfo("refused", int(time.time()) + LIFETIME)
+    endpoint.journal.scripts.append({"status": 400, "times": 9})
     ended = asyncio.Event()
 
-    class Renewing(TokenProvider):
-        async def fetch(self, past_cache: bool) -> None:
-            await ended.wait()
-            raise UpstreamAuthError
-
-    provider = Renewing(default_credential(None), "scope")
-    provider.token = AccessTokenInfo("refused", int(time.time()) + LIFETIME)
-    provider.requested()
-    await asyncio.sleep(0)
+    class Telling(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            # In the renewal's last step.
+            ended.set()
 
     async def refused() -> bool:
         await ended.wait()
         return await provider.replace("refused")
 
     replacing = asyncio.create_task(refused())
-    await asyncio.sleep(0)
-    ended.set()
-    assert await replacing is False
+    logger, handler = logging.getLogger("shared.token_provider"), Telling()
+    logger.addHandler(handler)
+    try:
+        provider.requested()
+        assert await replacing is False
+    finally:
+        logger.removeHandler(handler)
 
 
 async def test_a_refusal_during_a_renewal_that_brings_nothing_new_asks_past_the_cache(
@@ -154,7 +170,7 @@ async def test_a_refusal_during_a_renewal_that_brings_nothing_new_asks_past_the_
     refused = await provider()
     clock.ahead = 150
     assert await provider() == refused
-    assert provider.is_asking()
+    assert provider.request is not None
     assert all(await asyncio.gather(provider.replace(refused), provider.replace(refused)))
     assert await provider() != refused
     assert len(endpoint.journal.entries) == 2
