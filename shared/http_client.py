@@ -14,12 +14,14 @@ import aiohttp
 import httpx2
 from aiohttp.tracing import Trace
 
+from shared.wire import LARGEST
+
 # Seconds.
 CONNECT_TIMEOUT = 10.0
 # Shorter than what Azure's front ends keep an idle connection for, so that ours end first.
 KEEPALIVE_EXPIRY = 30.0
-# On how many connections from the pool a call is tried that turn out to be of no more use.
-STALE_LIMIT = 5
+# Longer than a server far away takes to refuse what comes on a connection that it has closed.
+STALE_SHOWS_WITHIN = 1.0
 # Parsing is dear. A deployment's address is always the same; those of stored responses come and go.
 parsed = functools.lru_cache(maxsize=512)(httpx2.URL)
 
@@ -65,7 +67,12 @@ class AnswerBody(httpx2.AsyncByteStream):
             return rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        """For those who read it as a whole: the SDK where it is a refusal, httpx2 where it is compressed."""
+        size = 0
         while chunk := await self.read():
+            size += len(chunk)
+            if size > LARGEST:
+                raise aiohttp.ClientPayloadError("The body is too large.")
             yield chunk
 
     async def aclose(self) -> None:
@@ -86,9 +93,10 @@ def connection_ended() -> aiohttp.ClientPayloadError:
 
 
 class Connector(aiohttp.TCPConnector):
-    """Hands out no pooled connection on which something has come that nobody had asked for.
+    """Hands out no connection on which something has come that nobody had asked for.
 
-    aiohttp would take it for the answer to the next request, and that one's answer for the answer to its successor.
+    On one from the pool, aiohttp would take it for the answer to the next request, and that one's answer for the answer to
+    its successor.
     """
 
     async def connect(
@@ -105,22 +113,33 @@ class Connector(aiohttp.TCPConnector):
 
 
 class ConnectionUse:
-    """What aiohttp tells of the connection that a request went out on."""
+    """What aiohttp tells of the connection that a request goes out on."""
 
-    is_second = False
-    """Whether it had carried another request before."""
+    reused_at: float | None = None
+    """When it was taken from the pool, by the loop's clock; None for a new one."""
+
+    def is_stale(self, exc: aiohttp.ClientError) -> bool:
+        """Whether `exc` shows that the server had closed it meanwhile: at once, and before any answer.
+
+        What breaks later may have been worked on, and paid for.
+        """
+        # Where an answer had begun, aiohttp puts what it had read of it there.
+        has_begun = not isinstance(getattr(exc, "message", ""), str)
+        if self.reused_at is None or has_begun:
+            return False
+        return asyncio.get_running_loop().time() - self.reused_at < STALE_SHOWS_WITHIN
 
 
-async def note_second_use(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceConnectionReuseconnParams) -> None:
-    context.trace_request_ctx.is_second = True
+async def note_reuse(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceConnectionReuseconnParams) -> None:
+    context.trace_request_ctx.reused_at = asyncio.get_running_loop().time()
 
 
 class HttpClient(httpx2.AsyncClient):
     """What the SDK sends with. Connections are limited to `connections`; a connect takes at most `CONNECT_TIMEOUT`.
 
     Nothing else ends by time here: deadlines and idle limits do that from outside. Failures are those of aiohttp. A
-    connection that cannot be made is tried `connects` times; one from the pool that the server has closed, as it may in
-    the moment in which it is taken again, is replaced.
+    connection that cannot be made is tried `connects` times. One from the pool that the server has closed, as it may in
+    the moment in which it is taken again, is replaced by a new one.
     """
 
     def __init__(self, connections: int, connects: int = 1) -> None:
@@ -128,7 +147,9 @@ class HttpClient(httpx2.AsyncClient):
         super().__init__(transport=httpx2.AsyncBaseTransport(), timeout=None)
         self.connections = connections
         self.connects = connects
-        self.session: aiohttp.ClientSession | None = None
+        self.pooled: aiohttp.ClientSession | None = None
+        self.fresh: aiohttp.ClientSession | None = None
+        """Takes no connection from a pool."""
 
     def build_request(self, method: str, url: httpx2.URL | str, **parts: Any) -> httpx2.Request:
         """A request of just these parts; of them, those that this app sends with."""
@@ -142,8 +163,7 @@ class HttpClient(httpx2.AsyncClient):
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **_: object) -> httpx2.Response:
         """The answer to `request`; with `stream`, its body is still to be read. Raises `aiohttp.ClientError`."""
-        self.session = self.session or self.open()
-        answer = await self.ask(self.session, request)
+        answer = await self.ask(request)
         response = httpx2.Response(
             answer.status, headers=list(answer.raw_headers), stream=AnswerBody(answer), request=request
         )
@@ -155,8 +175,10 @@ class HttpClient(httpx2.AsyncClient):
                 raise
         return response
 
-    async def ask(self, session: aiohttp.ClientSession, request: httpx2.Request) -> aiohttp.ClientResponse:
-        connects = stale = 0
+    async def ask(self, request: httpx2.Request) -> aiohttp.ClientResponse:
+        # On first use, because they belong to the running event loop.
+        session = self.pooled = self.pooled or self.session()
+        connects = 0
         while True:
             use = ConnectionUse()
             try:
@@ -169,27 +191,35 @@ class HttpClient(httpx2.AsyncClient):
                     proxy=proxy_for(request.url.scheme, request.url.host),
                     trace_request_ctx=use,
                 )
-            except aiohttp.ClientConnectorError:
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
                 connects += 1
                 if connects >= self.connects:
                     raise
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                stale += 1
-                if not use.is_second or stale >= STALE_LIMIT:
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
+                if not use.is_stale(exc):
                     raise
+                session = self.fresh = self.fresh or self.session(force_close=True)
 
-    def open(self) -> aiohttp.ClientSession:
-        """On first use, because it belongs to the running event loop."""
+    def session(self, *, force_close: bool = False) -> aiohttp.ClientSession:
         tracing = aiohttp.TraceConfig()
-        tracing.on_connection_reuseconn.append(note_second_use)
-        return aiohttp.ClientSession(
-            connector=Connector(limit=self.connections, keepalive_timeout=KEEPALIVE_EXPIRY, ssl=httpx2.create_ssl_context()),
+        tracing.on_connection_reuseconn.append(note_reuse)
+        session = aiohttp.ClientSession(
+            connector=Connector(
+                limit=self.connections,
+                keepalive_timeout=None if force_close else KEEPALIVE_EXPIRY,
+                force_close=force_close,
+                ssl=httpx2.create_ssl_context(),
+            ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trace_configs=[tracing],
         )
+        # aiohttp would send a GET or a DELETE again by itself, on a new connection as well.
+        session._retry_connection = False
+        return session
 
     async def aclose(self) -> None:
-        if self.session:
-            await self.session.close()
+        for session in (self.pooled, self.fresh):
+            if session:
+                await session.close()

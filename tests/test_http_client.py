@@ -1,6 +1,7 @@
 """The HTTP client under the SDK: connections that break, before a call and between two."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import socket
@@ -12,6 +13,7 @@ import aiohttp
 import httpx2
 import pytest
 
+from shared import http_client
 from shared.http_client import HttpClient
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +25,7 @@ type Serve = Callable[["Server", asyncio.StreamReader, asyncio.StreamWriter], Aw
 
 async def read_request(reader: asyncio.StreamReader) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
-    await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+    await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0))
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -51,14 +53,15 @@ class Server:
             writer.close()
 
     @asynccontextmanager
-    async def running(self, connects: int = 1, scheme: str = "http") -> AsyncIterator[Callable[[], Awaitable[bytes]]]:
+    async def running(self, connects: int = 1, scheme: str = "http") -> AsyncIterator[Callable[..., Awaitable[bytes]]]:
         """What sends a request to it and reads the answer."""
         server = await asyncio.start_server(self.handle, "127.0.0.1", 0)
         url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         client = HttpClient(10, connects)
 
-        async def ask() -> bytes:
-            response = await client.send(client.build_request("POST", url, content=b"{}"), stream=True)
+        async def ask(method: str = "POST") -> bytes:
+            content = b"{}" if method == "POST" else None
+            response = await client.send(client.build_request(method, url, content=content), stream=True)
             try:
                 return await response.aread()
             finally:
@@ -74,11 +77,16 @@ class Server:
 
 async def answer_once(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answers the first request of a connection, and breaks off at the second."""
+    await answer_first(server, reader, writer)
+    await reader.readexactly(1)
+    reset(writer)
+
+
+async def answer_first(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await read_request(reader)
     server.requests += 1
     writer.write(ANSWER + b"{}")
-    await reader.readexactly(1)
-    reset(writer)
+    await writer.drain()
 
 
 async def break_off(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -103,12 +111,53 @@ async def test_a_pooled_connection_that_breaks_is_replaced() -> None:
     assert server.requests == 4
 
 
-async def test_what_broke_on_a_new_connection_is_not_sent_again() -> None:
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
+async def test_what_broke_on_a_new_connection_is_not_sent_again(method: str) -> None:
     server = Server(break_off)
     async with server.running(connects=2) as ask:
         with pytest.raises(aiohttp.ClientError):
-            await ask()
+            await ask(method)
     assert server.requests == 1
+
+
+async def break_off_late(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await answer_first(server, reader, writer)
+    await read_request(reader)
+    server.requests += 1
+    await asyncio.sleep(0.3)
+
+
+async def break_off_within_the_headers(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await answer_first(server, reader, writer)
+    await read_request(reader)
+    server.requests += 1
+    writer.write(ANSWER[:20])
+    await writer.drain()
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
+@pytest.mark.parametrize("serve", [break_off_late, break_off_within_the_headers])
+async def test_what_may_have_been_worked_on_is_not_sent_again(
+    serve: Serve, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_client, "STALE_SHOWS_WITHIN", 0.2)
+    server = Server(serve)
+    async with server.running() as ask:
+        assert await ask() == b"{}"
+        with pytest.raises(aiohttp.ClientError):
+            await ask(method)
+    assert server.requests == 2
+
+
+async def test_many_pooled_connections_that_break_are_replaced_by_one() -> None:
+    server = Server(answer_once)
+    async with server.running() as ask:
+        assert await asyncio.gather(*(ask() for _ in range(8)))
+        assert len(server.writers) == 8
+        assert await ask() == b"{}"
+        # And not by the next of them.
+        assert [writer.is_closing() for writer in server.writers].count(True) == 1
+    assert len(server.writers) == 9
 
 
 async def answer_twice(server: Server, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -174,6 +223,31 @@ async def test_an_idle_connection_that_breaks_leaves_nothing_in_the_log(caplog: 
         gc.collect()
         await asyncio.sleep(0)
     assert caplog.records == []
+
+
+async def test_a_server_that_takes_no_connection_in_time_is_tried_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "CONNECT_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as held:
+        port = full.getsockname()[1]
+        for _ in range(4):
+            # The backlog is full from here on: connections are neither taken nor refused.
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        client = HttpClient(10, connects=2)
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(aiohttp.ConnectionTimeoutError):
+            await client.send(client.build_request("POST", f"http://127.0.0.1:{port}/", content=b"{}"))
+        assert asyncio.get_running_loop().time() - started >= 0.4
+        await client.aclose()
+
+
+async def test_a_refusal_without_end_is_a_failure_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "LARGEST", 1)
+    server = Server(answer_first)
+    async with server.running() as ask:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await ask()
 
 
 async def test_a_request_has_the_query_that_it_is_given() -> None:

@@ -43,7 +43,7 @@ async def test_settings(req: Request) -> Response:
 @app.route(route="test/state", methods=["GET"], auth_level=OPEN)
 async def test_state(req: Request) -> Response:
     sending = failover.shared_failover()
-    session = sending.clients.http.session
+    session = sending.clients.http.pooled
     connections = len(session.connector._acquired) if session else 0
     return JSONResponse(
         {
