@@ -145,7 +145,7 @@ class Deltas(Events):
         for data in self.parser.feed(chunk):
             if data == sse.DONE:
                 # Formatted anew, since an event of several lines leaves line breaks in it.
-                usage = msgspec.json.format(self.usage, indent=0)
+                usage = msgspec.json.format(self.usage, indent=-1)
                 last = msgspec.json.encode({"finish_reason": self.finish_reason, "usage": msgspec.Raw(usage)})
                 output += [sse.event(last), sse.event(sse.DONE)]
                 self.is_done = self.is_over = True
@@ -167,8 +167,8 @@ class Deltas(Events):
     def end(self) -> bytes:
         if self.is_done:
             return b""
-        # A carriage return may be waiting for its other half.
-        output = self.feed(b"\n")
+        # The last event may lack its end, and a carriage return its other half.
+        output = self.feed(b"\n\n")
         if not self.is_done:
             raise StreamBroken
         return output

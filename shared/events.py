@@ -58,8 +58,11 @@ class WholeEvents(Events):
     def end(self) -> bytes:
         rest = bytes(self.rest)
         self.record.read_events(rest)
-        if not (self.is_done or all(map(is_whole, sse.data_of(rest)))):
-            raise StreamBroken
+        if not (self.is_done or sse.is_silent(rest)):
+            found = sse.data_of(rest)
+            # In the middle of an event, unless all that it lacks is its end.
+            if not (found and all(map(is_whole, found))):
+                raise StreamBroken
         return rest
 
 

@@ -25,6 +25,11 @@ def last_end(data: bytearray, known: int) -> int:
     return max((found + length for found, length in ends if found >= 0), default=0)
 
 
+def is_silent(data: bytes) -> bool:
+    """Whether `data` holds nothing but comments and empty lines."""
+    return all(not line or line.startswith(b":") for line in data.splitlines())
+
+
 def split(data: bytes) -> list[bytes]:
     """The events in `data`, each with its end; what follows the last one comes last."""
     return WHOLE_EVENT.findall(data)

@@ -31,10 +31,9 @@ TELLING = re.compile(
     rb'"(?:usage"\s*:\s*\{|error"\s*:\s*\{|finish_reason"\s*:\s*"|type"\s*:\s*"(?:error|response\.(?:%s))")'
     % "|".join(FINISHED).encode()
 )
-# The events that end a stream: of Chat Completions, and of the Responses API, which ends without [DONE].
-LAST = re.compile(
-    rb'(?:^|[\r\n])data: ?\[DONE\] *(?:[\r\n]|$)|"type"\s*:\s*"response\.(?:%s)"' % "|".join(FINISHED).encode()
-)
+# The events of the Responses API that end a stream; it ends without [DONE].
+FINISHED_EVENTS = frozenset(f"response.{state}" for state in FINISHED)
+FINISHED_EVENT = re.compile(rb'"response\.(?:%s)"' % "|".join(FINISHED).encode())
 
 
 def returned_headers(response: httpx2.Response) -> dict[str, str]:
@@ -121,10 +120,23 @@ class Told(msgspec.Struct):
         return self.error is not None or self.type == "error"
 
 
+class Event(msgspec.Struct):
+    type: str = ""
+
+
 def is_last(events: bytes) -> bool:
-    """Whether `events`, whole ones, say that nothing more follows: [DONE], or the last state of a response."""
-    # Most events are looked through for the two constants alone.
-    return (sse.DONE in events or b'"response.' in events) and LAST.search(events) is not None
+    """Whether `events`, whole ones, say that nothing more follows."""
+    if not (sse.DONE in events or FINISHED_EVENT.search(events)):
+        return False
+    return any(data.strip() == sse.DONE or type_of(data) in FINISHED_EVENTS for data in sse.data_of(events))
+
+
+def type_of(data: bytes) -> str:
+    """The type that an event of the Responses API has; empty for any other."""
+    try:
+        return msgspec.json.decode(data, type=Event).type
+    except UNREADABLE:
+        return ""
 
 
 def is_whole(data: bytes) -> bool:

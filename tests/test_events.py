@@ -33,9 +33,10 @@ def deltas() -> Deltas:
     return Deltas(CallRecord(CALL))
 
 
-def test_an_event_that_is_cut_is_broken_and_not_passed_on(made: Events) -> None:
+@pytest.mark.parametrize("cut", [b'data: {"choi', b"event: response.output_te", b"event: x\ndat", b"event: x\n"])
+def test_an_event_that_is_cut_is_broken_and_not_passed_on(made: Events, cut: bytes) -> None:
     assert b"piece" in made.feed(PIECE)
-    assert made.feed(b'data: {"choi') == b""
+    assert made.feed(cut) == b""
     with pytest.raises(StreamBroken):
         made.end()
 
@@ -80,7 +81,12 @@ def test_fields_that_nobody_reads_break_nothing(deltas: Deltas, odd: dict[str, o
 
 def test_what_comes_in_several_lines_goes_out_in_one(deltas: Deltas) -> None:
     told = deltas.feed(b'data: {"choices":[],"usage":{\ndata: "prompt_tokens":1}}\n\ndata: [DONE]\n\n')
-    assert told == b'data: {"finish_reason":null,"usage":{"prompt_tokens": 1}}\n\ndata: [DONE]\n\n'
+    assert told == b'data: {"finish_reason":null,"usage":{"prompt_tokens":1}}\n\ndata: [DONE]\n\n'
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r"])
+def test_the_end_may_lack_its_own(deltas: Deltas, end: str) -> None:
+    assert (deltas.feed(f"data: [DONE]{end}".encode()) + deltas.end()).endswith(b"data: [DONE]\n\n")
 
 
 def test_nothing_follows_the_end(deltas: Deltas) -> None:

@@ -29,6 +29,7 @@ def test_an_end_is_seen(events: list[str], end: str) -> None:
         '{"choices":[{"delta":{"content":"\\ndata: [DONE]\\n"}}]}',
         '{"type":"response.output_text.delta","delta":"\\"type\\":\\"response.completed\\""}',
         '{"type":"response.created"}',
+        '{"type":"response.created","response":{"metadata":{"type":"response.completed"}}}',
         "x[DONE]",
         "",
     ],
