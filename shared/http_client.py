@@ -24,6 +24,8 @@ KEEPALIVE_EXPIRY = 30.0
 STALE_SHOWS_WITHIN = 1.0
 # Parsing is dear. A deployment's address is always the same; those of stored responses come and go.
 parsed = functools.lru_cache(maxsize=512)(httpx2.URL)
+# It takes 40 ms to make one.
+tls = functools.cache(httpx2.create_ssl_context)
 
 
 @functools.cache
@@ -208,7 +210,7 @@ class HttpClient(httpx2.AsyncClient):
                 limit=self.connections,
                 keepalive_timeout=None if force_close else KEEPALIVE_EXPIRY,
                 force_close=force_close,
-                ssl=httpx2.create_ssl_context(),
+                ssl=tls(),
             ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
             cookie_jar=aiohttp.DummyCookieJar(),
