@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import httpx2
 
+from shared.answer_body import AnswerBody
 from shared.endpoint import TRANSPORT_ERRORS
 from shared.errors import DeadlineExceeded, UpstreamFailure, UpstreamUnreachable
-from shared.http_client import AnswerBody
 from shared.telemetry import CallRecord
 from shared.wire import LARGEST, content_type, returned_headers
 

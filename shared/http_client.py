@@ -6,15 +6,14 @@ merging of defaults, no redirects (which would carry the credentials elsewhere),
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
 from aiohttp.tracing import Trace
 
-from shared.wire import LARGEST
+from shared.answer_body import AnswerBody
 
 # Seconds.
 CONNECT_TIMEOUT = 10.0
@@ -32,66 +31,6 @@ tls = functools.cache(httpx2.create_ssl_context)
 def proxy_for(scheme: str, host: str) -> str | None:
     """The proxy that the environment names. aiohttp would look into .netrc as well, and send what it finds there."""
     return None if proxy_bypass(host) else getproxies().get(scheme)
-
-
-class AnswerBody(httpx2.AsyncByteStream):
-    """The body of an answer of aiohttp's, as it comes."""
-
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self.answer = answer
-        # After bytes that are no HTTP, aiohttp closes the connection and leaves the reader waiting.
-        protocol = answer.connection.protocol if answer.connection else None
-        self.closed = None if protocol is None else protocol.closed
-        if self.closed:
-            # Once for a connection, which may break while it idles as well: asyncio reports failures that nobody has read.
-            self.closed.remove_done_callback(mark_as_seen)
-            self.closed.add_done_callback(mark_as_seen)
-            self.closed.add_done_callback(self.end)
-
-    def end(self, _: asyncio.Future[None]) -> None:
-        content = self.answer.content
-        if not content.is_eof() and content.exception() is None:
-            content.set_exception(connection_ended())
-
-    async def read(self) -> bytes:
-        """What has come and was not read yet, or what comes next; empty at the end. Raises `aiohttp.ClientError`."""
-        content = self.answer.content
-        try:
-            return await content.readany()
-        except aiohttp.ClientError as exc:
-            # aiohttp's reader tells of a break before it hands out what came ahead of that; without an exception, it does.
-            content.set_exception(cast(BaseException, None))
-            rest = content.read_nowait()
-            # Another one, and this one without the frames that lead back to it: else they keep the stream in memory.
-            content.set_exception(connection_ended())
-            if not rest:
-                raise exc.with_traceback(None) from None
-            return rest
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """For those who read it as a whole: the SDK where it is a refusal, httpx2 where it is compressed."""
-        size = 0
-        while chunk := await self.read():
-            size += len(chunk)
-            if size > LARGEST:
-                raise aiohttp.ClientPayloadError("The body is too large.")
-            yield chunk
-
-    async def aclose(self) -> None:
-        if self.closed:
-            self.closed.remove_done_callback(self.end)
-        # Closes the connection, unless the body was read to its end.
-        self.answer.release()
-        await self.answer.wait_for_close()
-
-
-def mark_as_seen(closed: asyncio.Future[None]) -> None:
-    if not closed.cancelled():
-        closed.exception()
-
-
-def connection_ended() -> aiohttp.ClientPayloadError:
-    return aiohttp.ClientPayloadError("The connection has ended.")
 
 
 class Connector(aiohttp.TCPConnector):

@@ -9,8 +9,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from shared.answer_body import AnswerBody
 from shared.errors import UpstreamAuthError
-from shared.http_client import AnswerBody, HttpClient
+from shared.http_client import HttpClient
 from shared.token_provider import TokenProvider, default_credential
 from tests.running import LocalApp, local_app
 from tests.upstreams import Upstreams

@@ -13,7 +13,7 @@ import aiohttp
 import httpx2
 import pytest
 
-from shared import http_client
+from shared import answer_body, http_client
 from shared.http_client import HttpClient
 
 pytestmark = pytest.mark.anyio
@@ -243,7 +243,7 @@ async def test_a_server_that_takes_no_connection_in_time_is_tried_so_often(monke
 
 
 async def test_a_refusal_without_end_is_a_failure_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "LARGEST", 1)
+    monkeypatch.setattr(answer_body, "LARGEST", 1)
     server = Server(answer_first)
     async with server.running() as ask:
         with pytest.raises(aiohttp.ClientPayloadError):
