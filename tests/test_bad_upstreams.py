@@ -222,6 +222,23 @@ def test_a_stream_that_ends_within_an_event_ends_with_an_error(raw: RawUpstream,
     raw_app.wait_for("error=stream_broken cause=StreamBroken")
 
 
+@pytest.mark.parametrize("event", [b'data: {"error":{"message":"Azure\'s own"}}\n\n', b"data: garbage\n\n"])
+def test_an_event_that_is_no_chunk_ends_a_chat_with_an_error(raw: RawUpstream, raw_app: LocalApp, event: bytes) -> None:
+    raw.answer = STREAM + b"\r\n" + chunked(PIECE + event + PIECE + DONE) + b"0\r\n\r\n"
+    with raw_app.streamed() as events:
+        assert next(events) == '{"delta":"piece"}'
+        (last,) = events
+    assert json.loads(last)["error"]["code"] == "stream_broken"
+    assert "own" not in last
+
+
+def test_what_breaks_after_the_end_breaks_nothing(raw: RawUpstream, raw_app: LocalApp) -> None:
+    raw.answer = STREAM + b"\r\n" + chunked(PIECE + DONE)
+    body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    assert raw_app.http.post("/api/v1/chat/completions", json=body).content == PIECE + DONE
+    raw_app.wait_for("Call caller=(anybody) operation=chat/completions deployment=chat stream=true status=200 duration_ms=")
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("status", [204, 226])
 def test_a_success_that_is_no_answer_is_none(raw: RawUpstream, raw_app: LocalApp, status: int, stream: bool) -> None:

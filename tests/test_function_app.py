@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,11 @@ def test_an_endpoint_that_cannot_be_reached_is_502(tmp_path_factory: pytest.Temp
         assert response.status_code == 502
         assert response.json()["error"]["code"] == "upstream_unreachable"
         assert "127.0.0.1" not in response.text
+
+
+def test_what_looks_like_a_mistake_in_the_settings_is_logged_once(folder: Path) -> None:
+    warning = "] AUTHENTICATION is 'AZRUE', which is not 'AZURE': an API key is used"
+    with local_app(folder, **UNREACHABLE, AUTHENTICATION="AZRUE") as app:
+        for _ in range(2):
+            assert app.chat({"prompt": "Hello"}).status_code == 502
+        assert app.output.count(warning) == 1
