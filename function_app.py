@@ -5,16 +5,19 @@ import os
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response
 
-from shared import caller_keys, health, inference, logs, models, openapi, otel, playground, relay
-from shared import chat as chat_endpoint
-from shared.body import read_body
-from shared.call import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
+from shared import health, openapi, playground
+from shared.callers import keys
 from shared.errors import as_responses
-from shared.failover import shared_failover
+from shared.openai_api import chat as chat_endpoint
+from shared.openai_api import models, passthrough, translate
+from shared.openai_api.request_body import read_body
 from shared.settings import health_check_schedule
+from shared.telemetry import exporters, library_loggers
+from shared.upstream.failover import shared_failover
+from shared.upstream.request import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
 
-logs.quiet()
-otel.configure(os.environ)
+library_loggers.quiet()
+exporters.configure(os.environ)
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 
@@ -31,7 +34,7 @@ async def chat(req: Request) -> Response:
     failover = shared_failover()
     body = await read_body(req, failover.settings)
     call = chat_endpoint.parse(body, req, failover.settings)
-    return await relay.unless_hung_up(req, chat_endpoint.respond(failover, call))
+    return await passthrough.unless_hung_up(req, chat_endpoint.respond(failover, call))
 
 
 @app.route(route="v1/chat/completions", methods=["POST"], auth_level=OPEN)
@@ -74,7 +77,7 @@ async def stored_response_input_items(req: Request) -> Response:
 @as_responses
 async def model_list(req: Request) -> Response:
     settings = shared_failover().settings
-    caller_keys.caller_of(req, settings)
+    keys.caller_of(req, settings)
     return Response(models.listing(settings), media_type=JSON)
 
 
@@ -82,7 +85,7 @@ async def model_list(req: Request) -> Response:
 @as_responses
 async def model(req: Request) -> Response:
     settings = shared_failover().settings
-    caller_keys.caller_of(req, settings)
+    keys.caller_of(req, settings)
     return Response(models.model(req.path_params["id"], settings), media_type=JSON)
 
 
@@ -128,19 +131,19 @@ async def azure_stored_response_input_items(req: Request) -> Response:
 async def create(req: Request, operation: str, named: str | None = None) -> Response:
     """Passes a request in OpenAI's wire format on to a deployment, the one `named` or the body's, and the answer back."""
     failover = shared_failover()
-    caller = caller_keys.caller_of(req, failover.settings)
+    caller = keys.caller_of(req, failover.settings)
     body = await read_body(req, failover.settings)
-    call = inference.creation(operation, body, req, failover.settings, caller, named)
-    return await relay.unless_hung_up(req, relay.respond(failover, call))
+    call = translate.creation(operation, body, req, failover.settings, caller, named)
+    return await passthrough.unless_hung_up(req, passthrough.respond(failover, call))
 
 
 async def about_stored_response(req: Request, part: str = "") -> Response:
     """Passes a request about a response that Azure has stored on, and the answer back."""
     failover = shared_failover()
-    caller = caller_keys.caller_of(req, failover.settings)
-    call = inference.stored_response(req, caller, part)
+    caller = keys.caller_of(req, failover.settings)
+    call = translate.stored_response(req, caller, part)
     await read_body(req, failover.settings)
-    return await relay.unless_hung_up(req, relay.respond(failover, call))
+    return await passthrough.unless_hung_up(req, passthrough.respond(failover, call))
 
 
 @app.route(route="playground", methods=["GET"], auth_level=OPEN)

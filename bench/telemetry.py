@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from local import shapes
-from shared.call import InferenceCall
-from shared.telemetry import CallRecord
+from local.simulator import shapes
+from shared.telemetry.call_record import CallRecord
+from shared.upstream.request import InferenceCall
 
 CALLS = 10_000
 ROUNDS = 5
@@ -43,7 +43,7 @@ def microseconds(work: Callable[[], None]) -> float:
 
 
 def main() -> None:
-    logger = logging.getLogger("shared.telemetry")
+    logger = logging.getLogger("shared.telemetry.call_record")
     logger.setLevel(logging.WARNING)
     plain, traced = microseconds(lambda: call(HEADERS)), microseconds(lambda: call(TRACED))
     print(f"{plain:.1f} µs per call, {traced:.1f} with a trace context")

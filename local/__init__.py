@@ -1,1 +1,1 @@
-"""Runs the app on a developer's machine, without Core Tools and without Azure. Never deployed."""
+"""Run the app on this machine, as func start does, with simulators where nothing is configured."""

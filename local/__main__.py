@@ -11,16 +11,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from local import cors, terminal
+from local import terminal
 from local.app_settings import LocalSettings, add_host_settings
-from local.host import Host
-from local.keys import Keys
+from local.host import cors
+from local.host.keys import Keys
+from local.host.server import Host
+from local.host.worker import Worker, WorkerError
 from local.serving import Servers, reserve
-from local.simulator import simulate
-from local.worker import Worker, WorkerError
+from local.simulator.start import simulate
 from shared.errors import SettingsError
 from shared.settings import Settings
-from shared.settings_reader import SettingsReader
+from shared.settings.reader import SettingsReader
 
 APP_ROOT = Path(__file__).parent.parent
 DEFAULT_PORT = 7071

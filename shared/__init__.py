@@ -1,1 +1,1 @@
-"""The app behind the functions: everything that function_app.py calls."""
+"""What the functions do: callers come in through openai_api, and upstream asks Azure OpenAI."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from openai import APIStatusError
 
-from shared import telemetry
-from shared.call import CHAT_COMPLETIONS, InferenceCall
-from shared.clients import Clients, shared_clients
-from shared.endpoint import TRANSPORT_ERRORS, EndpointClient, Rest
 from shared.errors import SettingsError, UpstreamAuthError, as_gateway_error
+from shared.telemetry import call_record
+from shared.upstream.clients import Clients, shared_clients
+from shared.upstream.endpoint import TRANSPORT_ERRORS, EndpointClient, Rest
+from shared.upstream.request import CHAT_COMPLETIONS, InferenceCall
 from shared.wire import ErrorDetail, error_of
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ class Watch:
     def note(self, report: Report) -> None:
         """Logs a report that is not healthy, and the recovery after one. Raises `Unhealthy` when nothing works."""
         for position, finding in enumerate(report.findings, start=1):
-            telemetry.endpoint_up.set(finding.state == UP, {"gateway.endpoint": position})
+            call_record.endpoint_up.set(finding.state == UP, {"gateway.endpoint": position})
             if finding.state != UP:
                 logger.warning("Endpoint %d is %s: %s", position, finding.state, finding.reason)
         if report.status != HEALTHY:

@@ -3,8 +3,9 @@
 import functools
 from collections.abc import Iterable
 
-from shared import errors, inference
+from shared import errors
 from shared.errors import GatewayError
+from shared.openai_api import translate
 from shared.openapi_parts import (
     CHAT_REPLY,
     CHAT_REQUEST,
@@ -122,11 +123,11 @@ def responses(path: str, prefix: str = "") -> Json:
         "name": "id",
         "in": "path",
         "required": True,
-        "schema": {"type": "string", "pattern": f"^{inference.RESPONSE_ID.pattern}$"},
+        "schema": {"type": "string", "pattern": f"^{translate.RESPONSE_ID.pattern}$"},
     }
-    queries = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in inference.RESPONSE_QUERY]
+    queries = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in translate.RESPONSE_QUERY]
     lists = {"type": "array", "items": {"type": "string"}}
-    queries += [{"name": name, "in": "query", "schema": lists} for name in inference.RESPONSE_QUERY_LISTS]
+    queries += [{"name": name, "in": "query", "schema": lists} for name in translate.RESPONSE_QUERY_LISTS]
 
     def stored(name: str, summary: str, *parameters: Json, streams: bool = False) -> Json:
         answer = success({"type": "object"}, streams=streams)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import httpx2
 import msgspec
 
-from shared import sse
+from shared.streaming import sse
 
 # What of Azure's headers callers see, besides the content type.
 RETURNED_HEADERS = (

@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from local.azure_openai import AzureOpenAI
 from local.serving import Servers
-from shared.clients import Clients
-from shared.failover import Failover
+from local.simulator.azure_openai import AzureOpenAI
 from shared.settings import Settings
+from shared.upstream.clients import Clients
+from shared.upstream.failover import Failover
 from tests.core_tools import CORE_TOOLS, core_tools_app
 from tests.host import SETTINGS, HostApp, host_app
 from tests.running import LocalApp, StandIn, local_app

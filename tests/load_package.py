@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from local.worker import Worker
+from local.host.worker import Worker
 
 
 async def functions_of(folder: Path) -> list[str]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx2
 
-from local.azure_openai import AzureOpenAI
-from local.identity_endpoint import IdentityEndpoint
 from local.serving import Servers
-from local.tokens import AUDIENCE, TokenMint
+from local.simulator.azure_openai import AzureOpenAI
+from local.simulator.identity_endpoint import IdentityEndpoint
+from local.simulator.tokens import AUDIENCE, TokenMint
 
 KEY = "key-of-the-stand-in"
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}

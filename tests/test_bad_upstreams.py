@@ -9,10 +9,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from shared.answer_body import AnswerBody
 from shared.errors import UpstreamAuthError
-from shared.http_client import HttpClient
-from shared.token_provider import TokenProvider, default_credential
+from shared.upstream.response_body import AnswerBody
+from shared.upstream.token_provider import TokenProvider, default_credential
+from shared.upstream.transport import HttpClient
 from tests.running import LocalApp, local_app
 from tests.upstreams import Upstreams
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local import shapes
+from local.simulator import shapes
 from tests.contract import error_of
 from tests.running import Json, LocalApp, local_app
 

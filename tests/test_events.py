@@ -4,14 +4,16 @@ import json
 
 import pytest
 
-from local.azure_openai import AzureOpenAI
-from shared import answer, chat, events
-from shared.call import InferenceCall
-from shared.chat import Deltas
+from local.simulator.azure_openai import AzureOpenAI
 from shared.errors import StreamBroken, UpstreamFailure
-from shared.events import Events, WholeEvents
-from shared.failover import Failover
-from shared.telemetry import CallRecord
+from shared.openai_api import chat
+from shared.openai_api.chat import Deltas
+from shared.streaming import filters
+from shared.streaming.filters import Events, WholeEvents
+from shared.telemetry.call_record import CallRecord
+from shared.upstream import response
+from shared.upstream.failover import Failover
+from shared.upstream.request import InferenceCall
 
 CALL = InferenceCall("chat/completions", "chat", b'{"messages":[{"role":"user","content":"Hi"}]}', {}, "tests")
 PIECE = b'data: {"choices":[{"delta":{"content":"piece"}}]}\n\n'
@@ -50,7 +52,7 @@ def test_an_event_that_lacks_nothing_but_its_end_is_passed_on(whole: WholeEvents
 def test_an_event_without_end_is_broken_before_it_fills_the_memory(
     made: Events, line: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "LARGEST", 1000)
+    monkeypatch.setattr(filters, "LARGEST", 1000)
     monkeypatch.setattr(chat, "LARGEST", 1000)
     fed = 0
     while not made.is_broken:
@@ -64,7 +66,7 @@ def test_an_event_without_end_is_broken_before_it_fills_the_memory(
 async def test_an_answer_without_end_is_a_failure_before_it_fills_the_memory(
     resource: AzureOpenAI, failover: Failover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answer, "LARGEST", 1000)
+    monkeypatch.setattr(response, "LARGEST", 1000)
     resource.journal.scripts.append({"raw": "{" + " " * 2000})
     with pytest.raises(UpstreamFailure):
         async with await failover.send(CALL) as received:

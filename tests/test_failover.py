@@ -8,8 +8,8 @@ from email.utils import formatdate
 
 import pytest
 
-from local import shapes
 from local.serving import free_port
+from local.simulator import shapes
 from tests.calls import MESSAGES, attempts, call
 from tests.running import PROJECT, Json, StandIn
 from tests.upstreams import CALLER_KEY, Gateway, Upstreams
@@ -220,7 +220,7 @@ def test_the_deadline_is_for_the_body_too(gateway: Gateway, models: list[StandIn
 
 
 def test_nothing_in_the_app_sleeps() -> None:
-    for path in (*(PROJECT / "shared").glob("*.py"), PROJECT / "function_app.py"):
+    for path in (*(PROJECT / "shared").rglob("*.py"), PROJECT / "function_app.py"):
         assert not re.search(r"\bsleep\(", path.read_text()), path
 
 

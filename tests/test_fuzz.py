@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from shared import openapi
-from shared.inference import FORWARDED_HEADERS
+from shared.openai_api.translate import FORWARDED_HEADERS
 from shared.wire import error_of
 from tests.calls import CALLER
 from tests.running import StandIn

@@ -10,11 +10,11 @@ import httpx2
 import pytest
 from azure.functions.timer import TimerRequest
 
-from local import shapes
-from local.azure_openai import AzureOpenAI
 from local.serving import Servers
-from shared.clients import shared_clients
+from local.simulator import shapes
+from local.simulator.azure_openai import AzureOpenAI
 from shared.health import DEGRADED, DOWN, HEALTHY, UNHEALTHY, UP, Finding, Report, Unhealthy, Watch, shared_health
+from shared.upstream.clients import shared_clients
 from tests.running import Json, LocalApp, local_app, settings_for
 
 USER_ASSIGNED = "11111111-2222-3333-4444-555555555555"

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 from aiohttp import web
 
-from local.forwarding import CONNECT_TRIES, Forwarder, NotForwarded
-from local.host import empty
+from local.host.forwarding import CONNECT_TRIES, Forwarder, NotForwarded
+from local.host.server import empty
 from local.serving import Servers
 from tests.host import STAMP, HostApp
 from tests.running import PATIENCE

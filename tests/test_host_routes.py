@@ -5,9 +5,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from local.forwarding import BODY_LIMIT
-from local.routes import Route
-from local.worker import Function
+from local.host.forwarding import BODY_LIMIT
+from local.host.routes import Route
+from local.host.worker import Function
 from tests.host import SETTINGS, HostApp, host_app
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local.timers import Schedule
+from local.host.timers import Schedule
 from tests.host import SETTINGS, STAMP, HostApp, host_app
 
 

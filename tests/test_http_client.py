@@ -13,8 +13,8 @@ import aiohttp
 import httpx2
 import pytest
 
-from shared import answer_body, http_client
-from shared.http_client import HttpClient
+from shared.upstream import response_body, transport
+from shared.upstream.transport import HttpClient
 
 pytestmark = pytest.mark.anyio
 
@@ -140,7 +140,7 @@ async def break_off_within_the_headers(server: Server, reader: asyncio.StreamRea
 async def test_what_may_have_been_worked_on_is_not_sent_again(
     serve: Serve, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_client, "STALE_SHOWS_WITHIN", 0.2)
+    monkeypatch.setattr(transport, "STALE_SHOWS_WITHIN", 0.2)
     server = Server(serve)
     async with server.running() as ask:
         assert await ask() == b"{}"
@@ -226,7 +226,7 @@ async def test_an_idle_connection_that_breaks_leaves_nothing_in_the_log(caplog: 
 
 
 async def test_a_server_that_takes_no_connection_in_time_is_tried_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as held:
         port = full.getsockname()[1]
         for _ in range(4):
@@ -243,7 +243,7 @@ async def test_a_server_that_takes_no_connection_in_time_is_tried_so_often(monke
 
 
 async def test_a_refusal_without_end_is_a_failure_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_body, "LARGEST", 1)
+    monkeypatch.setattr(response_body, "LARGEST", 1)
     server = Server(answer_first)
     async with server.running() as ask:
         with pytest.raises(aiohttp.ClientPayloadError):

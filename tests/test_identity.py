@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from local import shapes
+from local.simulator import shapes
 from tests.running import LocalApp, local_app
 
 USER_ASSIGNED = "11111111-2222-3333-4444-555555555555"

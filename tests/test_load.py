@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from shared.http_client import KEEPALIVE_EXPIRY
+from shared.upstream.transport import KEEPALIVE_EXPIRY
 from tests.calls import CALLER, CHAT
 from tests.running import Json, StandIn
 from tests.upstreams import Gateway, gateway_app

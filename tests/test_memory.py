@@ -11,11 +11,11 @@ from azurefunctions.extensions.http.fastapi import Response
 from starlette.requests import Request
 from starlette.types import Message
 
-from local.azure_openai import AzureOpenAI
-from shared.call import InferenceCall
+from local.simulator.azure_openai import AzureOpenAI
 from shared.errors import as_responses
-from shared.failover import Failover
-from shared.relay import respond, unless_hung_up
+from shared.openai_api.passthrough import respond, unless_hung_up
+from shared.upstream.failover import Failover
+from shared.upstream.request import InferenceCall
 from tests.running import Json
 
 pytestmark = pytest.mark.anyio

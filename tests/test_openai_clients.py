@@ -13,7 +13,7 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 from pydantic import BaseModel
 
-from local import shapes
+from local.simulator import shapes
 from tests.javascript import NODE_FOLDER, needs_node
 from tests.running import Json, LocalApp, local_app
 from tests.sdk import SDK

@@ -40,7 +40,7 @@ def test_every_error_is_there_with_its_status_and_no_other() -> None:
 
 def test_no_error_is_defined_elsewhere() -> None:
     names = {"GatewayError", "UpstreamRefusal", *(item.__name__ for item in known_errors())}
-    for path in PROJECT.glob("shared/*.py"):
+    for path in PROJECT.glob("shared/**/*.py"):
         classes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
         bases = {ast.unparse(base).rpartition(".")[2] for item in classes for base in item.bases}
         assert path.stem == "errors" or not bases & names, path
@@ -76,7 +76,7 @@ def events_in(code: str, module: str) -> Iterator[Event]:
 
 
 def events() -> list[Event]:
-    paths = [PROJECT / "function_app.py", *PROJECT.glob("shared/*.py")]
+    paths = [PROJECT / "function_app.py", *PROJECT.glob("shared/**/*.py")]
     return [event for path in paths for event in events_in(path.read_text(), path.stem)]
 
 

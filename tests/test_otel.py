@@ -242,8 +242,8 @@ import sys
 sys.modules["opentelemetry.exporter"] = None
 import logging
 logging.basicConfig()
-from shared import otel
-otel.configure({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
+from shared.telemetry import exporters
+exporters.configure({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
 """
     ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 0, ended.stderr

@@ -62,7 +62,7 @@ print(json.dumps(sorted(function.get_function_name() for function in function_ap
 
 def the_app() -> set[str]:
     """All that is to be deployed."""
-    modules = {path for path in packaging.tracked() if re.fullmatch(r"shared/\w+\.(py|html|css|js)", path)}
+    modules = {path for path in packaging.tracked() if re.fullmatch(r"shared/[\w/]+\.(py|html|css|js|json)", path)}
     return {"function_app.py", "host.json", "requirements.txt", *modules}
 
 
@@ -117,7 +117,7 @@ def test_what_is_published_loads_with_nothing_but_its_requirements(
     package: Path, azure_python: Path, tmp_path: Path
 ) -> None:
     tools = tmp_path / "tools"
-    packaging.copy_files(PROJECT, {"local/__init__.py", "local/worker.py"}, tools)
+    packaging.copy_files(PROJECT, {"local/__init__.py", "local/host/__init__.py", "local/host/worker.py"}, tools)
     shutil.copy(PROJECT / "tests" / "load_package.py", tools)
     environ = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
     command = [azure_python, tools / "load_package.py", package]

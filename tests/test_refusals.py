@@ -5,9 +5,9 @@ import json
 import httpx2
 import pytest
 
-from shared.call import InferenceCall
 from shared.errors import UpstreamRefusal
-from shared.refusals import Refusal, judge
+from shared.upstream.request import InferenceCall
+from shared.upstream.retry_policy import Refusal, judge
 from tests.test_readme import table
 
 CHAT = InferenceCall("chat/completions", "chat", b"", {}, "tests")

@@ -8,16 +8,16 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from local.azure_openai import AzureOpenAI
-from shared import sse, streams
-from shared.answer import Answer
-from shared.call import InferenceCall
-from shared.chat import Deltas
+from local.simulator.azure_openai import AzureOpenAI
 from shared.errors import CallerGone
-from shared.events import WholeEvents
-from shared.failover import Failover
-from shared.relay import unless_hung_up
-from shared.streams import EventStreamResponse
+from shared.openai_api.chat import Deltas
+from shared.openai_api.passthrough import unless_hung_up
+from shared.streaming import response, sse
+from shared.streaming.filters import WholeEvents
+from shared.streaming.response import EventStreamResponse
+from shared.upstream.failover import Failover
+from shared.upstream.request import InferenceCall
+from shared.upstream.response import Answer
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +69,7 @@ class Caller:
 
 @pytest.fixture
 def caller(monkeypatch: pytest.MonkeyPatch) -> Caller:
-    monkeypatch.setattr(streams, "KEEP_ALIVE_INTERVAL", 0.05)
+    monkeypatch.setattr(response, "KEEP_ALIVE_INTERVAL", 0.05)
     return Caller()
 
 
@@ -194,7 +194,7 @@ async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(
     assert b"the reply itself" not in b"".join(caller.taken)
     output = capsys.readouterr().out
     # The lines of code, the innermost first.
-    assert re.search(r" error=internal_error cause=RuntimeError<test_relay.py:\d+<streams.py:\d+", output)
+    assert re.search(r" error=internal_error cause=RuntimeError<test_relay.py:\d+<response.py:\d+", output)
     assert "the reply itself" not in output
 
 

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from tests.running import PROJECT
 
 TEXT = (PROJECT / "requirements.txt").read_text()
-APP = (PROJECT / "function_app.py", *(PROJECT / "shared").glob("*.py"))
+APP = (PROJECT / "function_app.py", *(PROJECT / "shared").rglob("*.py"))
 NOT_BY_NAME = "# Not imported by name"
 # Of which package a module is, where several share a namespace; the first that fits.
 IN_NAMESPACES = {
@@ -61,7 +61,7 @@ def test_every_requirement_is_imported_or_says_why_not() -> None:
 
 def test_the_local_host_needs_no_more_than_its_requirements() -> None:
     required = names((PROJECT / "requirements-local.txt").read_text())
-    needed = imported((PROJECT / "local").glob("*.py"))
+    needed = imported((PROJECT / "local").rglob("*.py"))
     # aiohttp's own, whose types it hands out.
     assert needed - names(TEXT) - {"multidict", "yarl"} == required
 

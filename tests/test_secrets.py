@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local import shapes
+from local.simulator import shapes
 from tests.running import Json, LocalApp, local_app
 
 PROMPT = "prompt-that-nobody-may-read"

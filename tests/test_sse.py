@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.sse import EventParser
+from shared.streaming.sse import EventParser
 
 STREAM = 'data: {"a":1}\n\n: comment\n\ndata:two\r\ndata: lines ü\r\n\r\nevent: x\rdata: three\r\rdata: [DONE]\n\n'.encode()
 EVENTS = [b'{"a":1}', "two\nlines ü".encode(), b"three", b"[DONE]"]

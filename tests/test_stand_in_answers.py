@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from local.model import value_for
-from shared.sse import EventParser
+from local.simulator.model import value_for
+from shared.streaming.sse import EventParser
 from tests.stand_ins import CHAT, KEY, World
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ import time
 import jwt
 import pytest
 
-from local.tokens import AUDIENCE
+from local.simulator.tokens import AUDIENCE
 from tests.stand_ins import World
 
 pytestmark = pytest.mark.anyio

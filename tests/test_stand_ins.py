@@ -8,8 +8,8 @@ import httpx2
 import jwt
 import pytest
 
-from local.tokens import AUDIENCE
-from shared.sse import EventParser
+from local.simulator.tokens import AUDIENCE
+from shared.streaming.sse import EventParser
 from tests.stand_ins import CHAT, DATED, KEY, V1, World
 
 pytestmark = pytest.mark.anyio

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.call import InferenceCall
-from shared.events import WithoutUsage
-from shared.telemetry import CallRecord
+from shared.streaming.filters import WithoutUsage
+from shared.telemetry.call_record import CallRecord
+from shared.upstream.request import InferenceCall
 from tests.calls import CALLER, CHAT, MESSAGES
 from tests.running import Json, StandIn
 from tests.upstreams import Gateway

@@ -10,7 +10,7 @@ import httpx2
 import openai
 import pytest
 
-from shared import sse
+from shared.streaming import sse
 from tests.calls import CALLER, MESSAGES
 from tests.running import Json, StandIn
 from tests.upstreams import CALLER_KEY, Gateway

@@ -9,12 +9,12 @@ import pytest
 from aiohttp import web
 from azure.core.credentials import AccessTokenInfo
 
-from local.identity_endpoint import IdentityEndpoint
 from local.serving import Servers
-from local.tokens import AUDIENCE, TokenMint
-from shared import token_provider
+from local.simulator.identity_endpoint import IdentityEndpoint
+from local.simulator.tokens import AUDIENCE, TokenMint
 from shared.errors import UpstreamAuthError
-from shared.token_provider import EXPIRY_MARGIN, REPLACEMENT_INTERVAL, TokenProvider, default_credential
+from shared.upstream import token_provider
+from shared.upstream.token_provider import EXPIRY_MARGIN, REPLACEMENT_INTERVAL, TokenProvider, default_credential
 
 pytestmark = pytest.mark.anyio
 
@@ -154,7 +154,7 @@ async def test_a_refusal_in_the_moment_in_which_a_renewal_fails_does_not_hold_up
         return await provider.replace("refused")
 
     replacing = asyncio.create_task(refused())
-    logger, handler = logging.getLogger("shared.token_provider"), Telling()
+    logger, handler = logging.getLogger("shared.upstream.token_provider"), Telling()
     logger.addHandler(handler)
     try:
         provider.requested()

@@ -7,8 +7,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from local.azure_openai import AzureOpenAI
 from local.serving import Servers
+from local.simulator.azure_openai import AzureOpenAI
 from tests.running import Json, LocalApp, StandIn, eventually, local_app
 
 KEY = "key-of-the-stand-ins"
@@ -23,7 +23,9 @@ CONTROLS = """
 import asyncio
 from pathlib import Path
 
-from shared import clients, failover, streams
+from shared.upstream import clients
+from shared.upstream import failover
+from shared.streaming import response as streaming_response
 
 SHARED = (clients.shared_clients, failover.shared_failover, health.shared_health)
 
@@ -35,7 +37,7 @@ async def test_settings(req: Request) -> Response:
     for shared in SHARED:
         shared.cache_clear()
     settings = await req.json()
-    streams.KEEP_ALIVE_INTERVAL = settings.pop("KEEP_ALIVE_INTERVAL", 15.0)
+    streaming_response.KEEP_ALIVE_INTERVAL = settings.pop("KEEP_ALIVE_INTERVAL", 15.0)
     os.environ.update(settings)
     return JSONResponse({})
 

@@ -1,0 +1,74 @@
+"""Stand-in for the endpoint where a function app in Azure gets its managed identity's tokens.
+
+The protocol: https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
+"""
+
+import asyncio
+import secrets
+from collections.abc import Collection
+from typing import Any
+
+from aiohttp import web
+
+from local.simulator.journal import Journal
+from local.simulator.tokens import TokenMint
+
+API_VERSION = "2019-08-01"
+SYSTEM_ASSIGNED = "system-assigned"
+
+
+class IdentityEndpoint:
+    """Hands out tokens of `mint` for the system-assigned identity and for the user-assigned `client_ids`.
+
+    A script (see `Journal`) can hold:
+    `status`: a refusal instead of a token (400 is what an app without an identity gets);
+    `content`: a text instead of a token;
+    `lifetime`: the token's, in seconds;
+    `delay`: seconds before the answer;
+    `hang`: true, no answer before `/control/next`;
+    `times`: how many requests the script is for.
+    """
+
+    def __init__(self, mint: TokenMint, client_ids: Collection[str] = ()) -> None:
+        self.mint = mint
+        self.identities = {None: SYSTEM_ASSIGNED} | {client_id: client_id for client_id in client_ids}
+        self.header = secrets.token_hex(16)
+        self.journal = Journal()
+
+    def application(self) -> web.Application:
+        application = web.Application()
+        application.add_routes([web.get("/msi/token", self.token), *self.journal.routes()])
+        return application
+
+    async def token(self, request: web.Request) -> web.Response:
+        async with self.journal.recording(request) as entry:
+            script = self.journal.next_script()
+            await asyncio.sleep(script.get("delay", 0))
+            if script.get("hang"):
+                await self.journal.permits.acquire()
+            response = self.answer(request, script)
+            entry.status = response.status
+            return response
+
+    def answer(self, request: web.Request, script: dict[str, Any]) -> web.Response:
+        resource, client_id = request.query.get("resource"), request.query.get("client_id")
+        if request.headers.get("x-identity-header") != self.header:
+            return refusal(401, "The X-IDENTITY-HEADER is missing or wrong.")
+        if "content" in script:
+            return web.Response(text=script["content"], content_type="application/json")
+        if "status" in script:
+            return refusal(script["status"], "Scripted by a test.")
+        if request.query.get("api-version") != API_VERSION:
+            return refusal(400, "The api-version is missing or unsupported.")
+        if not resource:
+            return refusal(400, "The resource is missing.")
+        if client_id not in self.identities:
+            return refusal(400, f"No User Assigned or Delegated Managed Identity found for specified ClientId {client_id}.")
+        token, expires_on = self.mint.mint(resource, self.identities[client_id], script.get("lifetime", 86400))
+        return web.json_response(
+            {"access_token": token, "expires_on": str(expires_on), "resource": resource, "token_type": "Bearer"}
+        )
+
+
+def refusal(status: int, message: str) -> web.Response:
+    return web.json_response({"statusCode": status, "message": message}, status=status)

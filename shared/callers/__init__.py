@@ -1,0 +1,1 @@
+"""Decide who may call: the keys of the OpenAI-compatible routes."""

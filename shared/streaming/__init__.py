@@ -1,0 +1,1 @@
+"""Relay server-sent events from Azure to the client."""

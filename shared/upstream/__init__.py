@@ -1,0 +1,1 @@
+"""Talk to Azure OpenAI: clients, connections, tokens, and failover between endpoints."""

@@ -1,0 +1,100 @@
+"""The Azure OpenAI clients that every function in a process shares."""
+
+import functools
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from openai import AsyncAzureOpenAI, AsyncOpenAI, Omit
+
+from shared.settings import Endpoint, Settings
+from shared.upstream.endpoint import EndpointClient
+from shared.upstream.request import V1
+from shared.upstream.transport import HttpClient
+
+if TYPE_CHECKING:
+    from shared.upstream.token_provider import TokenProvider
+
+logger = logging.getLogger(__name__)
+
+USER_AGENT = "azure-functions-openai"
+
+
+class OwnHeaders:
+    """Replaces what the SDK sends with every request, part of which it takes from the environment."""
+
+    @property
+    def default_headers(self) -> dict[str, str | Omit]:
+        """Without what OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS would add."""
+        return {"user-agent": USER_AGENT, "accept-encoding": "identity"}
+
+    @property
+    def default_query(self) -> dict[str, object]:
+        """Without the API version: it is part of the addresses, so that none has to be put together for a call."""
+        return {}
+
+
+class DatedClient(OwnHeaders, AsyncAzureOpenAI):
+    """Speaks the API of a dated version: `/openai/deployments/NAME/...?api-version=DATE`."""
+
+
+class V1Client(OwnHeaders, AsyncOpenAI):
+    """Speaks the versionless API, `/openai/v1/...`, which AsyncAzureOpenAI cannot."""
+
+
+class Clients:
+    """A client for each endpoint, in the order of the settings; they share a connection pool and a token."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.tokens = token_provider(settings)
+        # More connections than calls that may be in flight: a full pool looks like an endpoint that is down.
+        # A single endpoint is asked a second time when it cannot be reached, since there is no other to go to.
+        self.http = HttpClient(settings.max_concurrent_calls + 100, connects=2 if len(settings.endpoints) == 1 else 1)
+        self.endpoints = tuple(
+            EndpointClient(position, self.client(endpoint), settings.api_version, self.tokens)
+            for position, endpoint in enumerate(settings.endpoints, start=1)
+        )
+        logger.info(
+            "Built the clients: %d endpoint(s), API version %s, %s",
+            len(self.endpoints),
+            settings.api_version,
+            f"managed identity {settings.identity}" if settings.use_identity else "API key",
+        )
+
+    def client(self, endpoint: Endpoint) -> AsyncOpenAI:
+        # The SDK's own retries would hide a refusal from failover, and sleep.
+        if self.settings.api_version == V1:
+            return V1Client(
+                base_url=f"{endpoint.origin}/openai/v1/",
+                api_key=self.tokens or endpoint.key,
+                http_client=self.http,
+                max_retries=0,
+            )
+        return DatedClient(
+            azure_endpoint=endpoint.origin,
+            api_version=self.settings.api_version,
+            api_key=endpoint.key,
+            azure_ad_token_provider=self.tokens,
+            http_client=self.http,
+            max_retries=0,
+        )
+
+
+def token_provider(settings: Settings) -> "TokenProvider | None":
+    """The token for all clients, None where a key is used."""
+    if not settings.use_identity:
+        return None
+    # Imported here because it is slow to import, and unneeded with a key.
+    from shared.upstream.token_provider import TokenProvider, default_credential
+
+    return TokenProvider(default_credential(settings.identity_client_id), settings.token_scope)
+
+
+@functools.cache
+def shared_clients() -> Clients:
+    """The clients of this process, built on first use. Raises `SettingsError`, and tries anew at the next call."""
+    settings = Settings.from_env(os.environ)
+    for warning in settings.warnings:
+        logger.warning("%s", warning)
+    return Clients(settings)
