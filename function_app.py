@@ -1,187 +1,173 @@
 """The functions: Azure OpenAI behind HTTP endpoints, with no key in anyone's hands."""
 
 import os
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response
 
 from shared import health, openapi, playground
+from shared.any_path import accept_line_breaks
 from shared.callers import keys
-from shared.errors import as_responses
+from shared.error_responses import as_responses
+from shared.gateway import Gateway, health_report, shared_gateway
 from shared.openai_api import chat as chat_endpoint
-from shared.openai_api import models, passthrough, translate
-from shared.openai_api.request_body import read_body
+from shared.openai_api import models, passthrough
 from shared.settings import health_check_schedule
 from shared.telemetry import exporters, library_loggers
-from shared.upstream.failover import shared_failover
 from shared.upstream.request import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
 
 library_loggers.quiet()
 exporters.configure(os.environ)
+accept_line_breaks()
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 
-# Routes that the host lets everybody call. Most of them ask for a caller key, which the host would not know how to read.
+# The host lets everybody call a route of this level.
 OPEN = func.AuthLevel.ANONYMOUS
 NO_STORE = {"cache-control": "no-store"}
 JSON = "application/json"
+
+type Handler = Callable[[Request, Gateway, str], Awaitable[Response]]
+
+
+def openai_route(route: str, *methods: str) -> Callable[[Handler], Any]:
+    """Declare a function of the OpenAI API. It checks the caller first, because the host cannot read caller keys.
+
+    The handler gets the request, the gateway and the caller's name.
+    """
+
+    def declare(handler: Handler) -> Any:
+        async def function(req: Request) -> Response:
+            gateway = shared_gateway()
+            return await handler(req, gateway, keys.caller_of(req, gateway.settings))
+
+        function.__name__ = handler.__name__
+        return app.route(route=route, methods=methods, auth_level=OPEN)(as_responses(function))
+
+    return declare
 
 
 @app.route(route="chat", methods=["POST"])
 @as_responses
 async def chat(req: Request) -> Response:
-    """A prompt or a conversation in, a reply out: JSON, or a stream of events with `"stream": true`."""
-    failover = shared_failover()
-    body = await read_body(req, failover.settings)
-    call = chat_endpoint.parse(body, req, failover.settings)
-    return await passthrough.unless_hung_up(req, chat_endpoint.respond(failover, call))
+    """Answer a prompt or a conversation, as JSON or, with `"stream": true`, as a stream of events."""
+    return await chat_endpoint.create_chat(req, shared_gateway().failover, keys.CHAT)
 
 
-@app.route(route="v1/chat/completions", methods=["POST"], auth_level=OPEN)
-@as_responses
-async def chat_completions(req: Request) -> Response:
-    return await create(req, CHAT_COMPLETIONS)
+@openai_route("v1/chat/completions", "POST")
+async def chat_completions(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.create(req, gateway.failover, caller, CHAT_COMPLETIONS)
 
 
-@app.route(route="v1/embeddings", methods=["POST"], auth_level=OPEN)
-@as_responses
-async def embeddings(req: Request) -> Response:
-    return await create(req, EMBEDDINGS)
+@openai_route("v1/embeddings", "POST")
+async def embeddings(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.create(req, gateway.failover, caller, EMBEDDINGS)
 
 
-@app.route(route="v1/responses", methods=["POST"], auth_level=OPEN)
-@as_responses
-async def responses(req: Request) -> Response:
-    return await create(req, RESPONSES)
+@openai_route("v1/responses", "POST")
+async def responses(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.create(req, gateway.failover, caller, RESPONSES)
 
 
-@app.route(route="v1/responses/{id}", methods=["GET", "DELETE"], auth_level=OPEN)
-@as_responses
-async def stored_response(req: Request) -> Response:
-    return await about_stored_response(req)
+@openai_route("v1/responses/{id}", "GET", "DELETE")
+async def stored_response(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.stored_response(req, gateway.failover, caller)
 
 
-@app.route(route="v1/responses/{id}/cancel", methods=["POST"], auth_level=OPEN)
-@as_responses
-async def stored_response_cancel(req: Request) -> Response:
-    return await about_stored_response(req, "cancel")
+@openai_route("v1/responses/{id}/cancel", "POST")
+async def stored_response_cancel(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.stored_response(req, gateway.failover, caller, "cancel")
 
 
-@app.route(route="v1/responses/{id}/input_items", methods=["GET"], auth_level=OPEN)
-@as_responses
-async def stored_response_input_items(req: Request) -> Response:
-    return await about_stored_response(req, "input_items")
+@openai_route("v1/responses/{id}/input_items", "GET")
+async def stored_response_input_items(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.stored_response(req, gateway.failover, caller, "input_items")
 
 
-@app.route(route="v1/models", methods=["GET"], auth_level=OPEN)
-@as_responses
-async def model_list(req: Request) -> Response:
-    settings = shared_failover().settings
-    keys.caller_of(req, settings)
-    return Response(models.listing(settings), media_type=JSON)
+@openai_route("v1/models", "GET")
+async def model_list(req: Request, gateway: Gateway, caller: str) -> Response:
+    return Response(models.list_models(gateway.settings), media_type=JSON)
 
 
-@app.route(route="v1/models/{id}", methods=["GET"], auth_level=OPEN)
-@as_responses
-async def model(req: Request) -> Response:
-    settings = shared_failover().settings
-    keys.caller_of(req, settings)
-    return Response(models.model(req.path_params["id"], settings), media_type=JSON)
+@openai_route("v1/models/{id}", "GET")
+async def model(req: Request, gateway: Gateway, caller: str) -> Response:
+    return Response(models.retrieve_model(req.path_params["id"], gateway.settings), media_type=JSON)
 
 
-# The addresses at which the SDK's AzureOpenAI client calls.
+# The paths of the SDK's AzureOpenAI client.
 
 
-@app.route(route="openai/deployments/{deployment}/chat/completions", methods=["POST"], auth_level=OPEN)
-@as_responses
-async def azure_chat_completions(req: Request) -> Response:
-    return await create(req, CHAT_COMPLETIONS, req.path_params["deployment"])
+@openai_route("openai/deployments/{deployment}/chat/completions", "POST")
+async def azure_chat_completions(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.create(req, gateway.failover, caller, CHAT_COMPLETIONS, req.path_params["deployment"])
 
 
-@app.route(route="openai/deployments/{deployment}/embeddings", methods=["POST"], auth_level=OPEN)
-@as_responses
-async def azure_embeddings(req: Request) -> Response:
-    return await create(req, EMBEDDINGS, req.path_params["deployment"])
+@openai_route("openai/deployments/{deployment}/embeddings", "POST")
+async def azure_embeddings(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.create(req, gateway.failover, caller, EMBEDDINGS, req.path_params["deployment"])
 
 
-@app.route(route="openai/responses", methods=["POST"], auth_level=OPEN)
-@as_responses
-async def azure_responses(req: Request) -> Response:
-    return await create(req, RESPONSES)
+@openai_route("openai/responses", "POST")
+async def azure_responses(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.create(req, gateway.failover, caller, RESPONSES)
 
 
-@app.route(route="openai/responses/{id}", methods=["GET", "DELETE"], auth_level=OPEN)
-@as_responses
-async def azure_stored_response(req: Request) -> Response:
-    return await about_stored_response(req)
+@openai_route("openai/responses/{id}", "GET", "DELETE")
+async def azure_stored_response(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.stored_response(req, gateway.failover, caller)
 
 
-@app.route(route="openai/responses/{id}/cancel", methods=["POST"], auth_level=OPEN)
-@as_responses
-async def azure_stored_response_cancel(req: Request) -> Response:
-    return await about_stored_response(req, "cancel")
+@openai_route("openai/responses/{id}/cancel", "POST")
+async def azure_stored_response_cancel(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.stored_response(req, gateway.failover, caller, "cancel")
 
 
-@app.route(route="openai/responses/{id}/input_items", methods=["GET"], auth_level=OPEN)
-@as_responses
-async def azure_stored_response_input_items(req: Request) -> Response:
-    return await about_stored_response(req, "input_items")
-
-
-async def create(req: Request, operation: str, named: str | None = None) -> Response:
-    """Passes a request in OpenAI's wire format on to a deployment, the one `named` or the body's, and the answer back."""
-    failover = shared_failover()
-    caller = keys.caller_of(req, failover.settings)
-    body = await read_body(req, failover.settings)
-    call = translate.creation(operation, body, req, failover.settings, caller, named)
-    return await passthrough.unless_hung_up(req, passthrough.respond(failover, call))
-
-
-async def about_stored_response(req: Request, part: str = "") -> Response:
-    """Passes a request about a response that Azure has stored on, and the answer back."""
-    failover = shared_failover()
-    caller = keys.caller_of(req, failover.settings)
-    call = translate.stored_response(req, caller, part)
-    await read_body(req, failover.settings)
-    return await passthrough.unless_hung_up(req, passthrough.respond(failover, call))
+@openai_route("openai/responses/{id}/input_items", "GET")
+async def azure_stored_response_input_items(req: Request, gateway: Gateway, caller: str) -> Response:
+    return await passthrough.stored_response(req, gateway.failover, caller, "input_items")
 
 
 @app.route(route="playground", methods=["GET"], auth_level=OPEN)
 async def playground_page(req: Request) -> Response:
-    """A page to chat in a browser; what it calls asks for a caller key, if the app does."""
+    """Serve the chat page. The API that it calls asks for a caller key, if the app does."""
     content, headers = playground.page()
     return Response(content, headers=headers)
 
 
 @app.route(route="openapi.json", methods=["GET"], auth_level=OPEN)
 async def openapi_json(req: Request) -> Response:
-    """This API, described for tools."""
+    """Serve the OpenAPI description of this API."""
     return JSONResponse(openapi.description(req.url.path))
 
 
 @app.route(route="health/live", methods=["GET"], auth_level=OPEN)
 async def health_live(req: Request) -> Response:
-    """Whether the process answers at all; looks at nothing else."""
+    """Answer whenever the process runs; check nothing else."""
     return JSONResponse({"status": "alive"}, headers=NO_STORE)
 
 
 @app.route(route="health/ready", methods=["GET"], auth_level=OPEN)
 @as_responses
 async def health_ready(req: Request) -> Response:
-    """Whether chats work, in one word that strangers may see."""
-    report = await health.report()
+    """Report in one word, fit for the public, whether chats work."""
+    report = await health_report()
     return JSONResponse({"status": report.status}, 200 if report.works else 503, NO_STORE)
 
 
 @app.route(route="health", methods=["GET"])
 @as_responses
 async def health_detail(req: Request) -> Response:
-    """The same for operators: what each endpoint's state is, and what to do about it."""
-    report = await health.report()
+    """Report the state of each endpoint, and what the operator can do about it."""
+    report = await health_report()
     return JSONResponse(report.details(), 200 if report.works else 503, NO_STORE)
+
+
+watch = health.Watch()
 
 
 @app.timer_trigger(schedule=health_check_schedule(os.environ), arg_name="timer")
 async def health_probe(timer: func.TimerRequest) -> None:
-    """Notices trouble when nobody calls. Its instance is its own: the HTTP functions never see what it finds."""
-    health.shared_watch().note(await health.report())
+    """Notice trouble while nobody calls. The timer runs on an instance of its own: HTTP functions do not see its report."""
+    watch.note(await health_report())

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local.simulator import shapes
-from shared.telemetry.call_record import CallRecord
-from shared.upstream.request import InferenceCall
+from shared.telemetry.call_record import SUCCEEDED, CallRecord
 
 CALLS = 10_000
 ROUNDS = 5
@@ -23,12 +22,11 @@ BODY = json.dumps(shapes.completion("gpt-4o-2024-11-20", "word " * 100, shapes.u
 
 
 def call(headers: dict[str, str]) -> None:
-    record = CallRecord(InferenceCall("chat/completions", "gpt-4o", b"", headers, "team-a"))
-    record.asked(1, "name.openai.azure.com", 443)
-    record.answered(200, ANSWERED)
+    record = CallRecord(operation="chat/completions", deployment="gpt-4o", caller="team-a", stream=False, headers=headers)
+    record.attempt_started(1, "name.openai.azure.com", 443)
+    record.response_started(200, ANSWERED)
     record.read(BODY)
-    record.completed()
-    record.end()
+    record.end(SUCCEEDED)
 
 
 def microseconds(work: Callable[[], None]) -> float:
@@ -43,7 +41,7 @@ def microseconds(work: Callable[[], None]) -> float:
 
 
 def main() -> None:
-    logger = logging.getLogger("shared.telemetry.call_record")
+    logger = logging.getLogger("shared.telemetry.access_log")
     logger.setLevel(logging.WARNING)
     plain, traced = microseconds(lambda: call(HEADERS)), microseconds(lambda: call(TRACED))
     print(f"{plain:.1f} µs per call, {traced:.1f} with a trace context")

@@ -1,1 +1,1 @@
-"""What the functions do: callers come in through openai_api, and upstream asks Azure OpenAI."""
+"""The app behind the functions that function_app.py declares."""

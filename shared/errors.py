@@ -1,43 +1,40 @@
-"""Every failure the app knows, and the one place where a failure becomes a response.
+"""The exceptions that the app answers with a response of its own.
 
     GatewayError
-      ├ BadRequest            400  the caller can fix the request; `param` names the field
-      ├ CallerRefused         401  no caller key, or a wrong one
-      ├ ModelNotFound         404  no deployment or alias has that name
-      ├ ResponseNotFound      404  no stored response can have that id
-      ├ BodyTooSlow           408  the body has not come in time
-      ├ BodyTooLarge          413
-      ├ EncodedBody           415  the body is compressed
-      ├ CallerGone            499  the caller hung up; nobody reads this answer
-      ├ UpstreamRefusal        *   Azure's own answer, passed on as it came
-      ├ UpstreamFailure        *   Azure failed in a way that its answer would not explain to a caller
-      ├ UpstreamAuthError     502  Azure refused the app's own credentials, or no token was to be had
-      ├ DeploymentNotFound    502  a configured deployment does not exist
-      ├ UpstreamUnreachable   502  no answer from the endpoint
-      ├ StreamBroken          502  a stream ended before its time; becomes an event, not a response
-      ├ SettingsError         503  app settings are missing or invalid
-      ├ TooManyCalls          503  this process carries all the calls it may
-      ├ DeadlineExceeded      504
-      └ UnexpectedError       500  anything else
+      ├ BadRequest                 400  the request is malformed; `param` names the field
+      ├ Unauthorized               401  the caller key is missing or wrong
+      ├ ModelNotFound              404  no deployment or alias has this name
+      ├ ResponseNotFound           404  the id cannot belong to a stored response
+      ├ RequestTimeout             408  the body did not arrive in time
+      ├ RequestTooLarge            413  the body is larger than MAX_BODY_BYTES
+      ├ UnsupportedEncoding        415  the body is compressed
+      ├ ClientDisconnected         499  the client disconnected; nobody reads this response
+      ├ UpstreamErrorResponse       *   Azure's own error response, passed on verbatim
+      ├ UpstreamFailure             *   Azure failed, and its response would not help the caller
+      ├ UpstreamAuthError          502  Azure rejected the app's credentials, or no token is available
+      ├ DeploymentNotFound         502  a configured deployment does not exist
+      ├ UpstreamUnreachable        502  the endpoint sent no response
+      ├ StreamInterrupted          502  a stream ended too early; sent as an event
+      ├ SettingsError              503  app settings are missing or invalid
+      ├ TooManyConcurrentRequests  503  MAX_CONCURRENT_CALLS is reached
+      ├ DeadlineExceeded           504  REQUEST_TIMEOUT_SECONDS have passed
+      └ InternalError              500  any other exception
 
-Operators read the log, callers read the response: a response never holds an endpoint's name, a secret or
+Operators read the log, callers read the response: a response never contains an endpoint's name, a secret or
 the text of an unexpected exception.
 """
 
-import functools
-import logging
-import traceback
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
-from azurefunctions.extensions.http.fastapi import Response
 
-logger = logging.getLogger(__name__)
+# What decoding JSON raises.
+INVALID_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class GatewayError(Exception):
-    """A failure with a known answer: its class gives status, type and code, its text the message."""
+    """A failure with a response: the class gives status, type and code, the text is the message."""
 
     status: int
     type: ClassVar[str] = "server_error"
@@ -50,18 +47,22 @@ class GatewayError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> bytes:
-        """The error in OpenAI's shape, as JSON."""
+        """Return the error as JSON in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return msgspec.json.encode({"error": error})
 
 
 class BadRequest(GatewayError):
+    """The request is malformed; `param` names the field, where there is one."""
+
     status = 400
     type = "invalid_request_error"
     code = "invalid_request"
 
 
-class CallerRefused(GatewayError):
+class Unauthorized(GatewayError):
+    """The caller key is missing or wrong."""
+
     status = 401
     type = "invalid_request_error"
     code = "invalid_api_key"
@@ -71,27 +72,27 @@ class CallerRefused(GatewayError):
 
 
 class ModelNotFound(GatewayError):
+    """The settings list no deployment and no alias of this name."""
+
     status = 404
     type = "invalid_request_error"
     code = "model_not_found"
 
 
 class ResponseNotFound(GatewayError):
+    """The id has a form that Azure never gives to a stored response."""
+
     status = 404
     type = "invalid_request_error"
     code = "response_not_found"
 
     def __init__(self) -> None:
-        super().__init__("There is no response with that id.")
+        super().__init__("No response has this id.")
 
 
-class BodyTooLarge(GatewayError):
-    status = 413
-    type = "invalid_request_error"
-    code = "request_too_large"
+class RequestTimeout(GatewayError):
+    """The request's body did not arrive within REQUEST_TIMEOUT_SECONDS."""
 
-
-class BodyTooSlow(GatewayError):
     status = 408
     type = "invalid_request_error"
     code = "request_timeout"
@@ -100,32 +101,45 @@ class BodyTooSlow(GatewayError):
         super().__init__("The request's body did not arrive in time.")
 
 
-class EncodedBody(GatewayError):
+class RequestTooLarge(GatewayError):
+    """The request's body is larger than MAX_BODY_BYTES."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class UnsupportedEncoding(GatewayError):
+    """The request's body is compressed."""
+
     status = 415
     type = "invalid_request_error"
     code = "unsupported_encoding"
 
     def __init__(self) -> None:
-        super().__init__("The request's body must come as plain JSON, without a content-encoding.")
+        super().__init__("The request's body must be plain JSON, without a content-encoding.")
 
 
-class CallerGone(GatewayError):
-    """The status is nginx's for the same event; there is no standard one."""
+class ClientDisconnected(GatewayError):
+    """The client disconnected before it had the whole response.
+
+    The status is nginx's for the same event, since HTTP defines none.
+    """
 
     status = 499
     code = "caller_gone"
 
     def __init__(self) -> None:
-        super().__init__("The caller hung up.")
+        super().__init__("The client disconnected.")
 
 
-class UpstreamRefusal(GatewayError):
-    """Azure's answer is the caller's to read: status, body and the headers that may pass, verbatim."""
+class UpstreamErrorResponse(GatewayError):
+    """An error response of Azure's that the caller should read: status, body and the allowed headers, verbatim."""
 
     code = None
 
     def __init__(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
-        super().__init__(f"Azure OpenAI answered {status}.", headers=headers)
+        super().__init__(f"Azure OpenAI responded with {status}.", headers=headers)
         self.status = status
         self.content = content
 
@@ -134,14 +148,18 @@ class UpstreamRefusal(GatewayError):
 
 
 class UpstreamFailure(GatewayError):
+    """Azure failed, and its response would not help the caller."""
+
     code = "upstream_error"
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
-        super().__init__("The model's service failed to answer. Try again.", headers=headers)
+        super().__init__("The model's service failed. Try again.", headers=headers)
         self.status = status
 
 
 class UpstreamAuthError(GatewayError):
+    """Azure rejected the app's credentials, or no token is available."""
+
     status = 502
     code = "upstream_auth"
 
@@ -150,6 +168,8 @@ class UpstreamAuthError(GatewayError):
 
 
 class DeploymentNotFound(GatewayError):
+    """A configured deployment does not exist on the endpoint."""
+
     status = 502
     code = "deployment_not_found"
 
@@ -158,6 +178,8 @@ class DeploymentNotFound(GatewayError):
 
 
 class UpstreamUnreachable(GatewayError):
+    """The endpoint sent no response, or its connection broke while the body was read."""
+
     status = 502
     code = "upstream_unreachable"
 
@@ -165,18 +187,20 @@ class UpstreamUnreachable(GatewayError):
         super().__init__("The model's service could not be reached. Try again.")
 
 
-class StreamBroken(GatewayError):
+class StreamInterrupted(GatewayError):
+    """A stream ended before its content was complete. The client gets this as the last event."""
+
     status = 502
     code = "stream_broken"
 
     def __init__(self) -> None:
-        super().__init__("The answer broke off before its end. Try again.")
+        super().__init__("The stream was interrupted before its end. Try again.")
 
 
 class SettingsError(GatewayError):
-    """App settings are missing or invalid, all of them at once.
+    """App settings are missing or invalid; reports all of them at once.
 
-    `problems` maps each setting's name to what is wrong with it, in words for the operator, without any
+    `problems` maps each setting's name to what is wrong with it, in words for the operator and without any
     secret. `str()` is the whole report; callers see the names alone.
     """
 
@@ -191,54 +215,58 @@ class SettingsError(GatewayError):
         return "; ".join(f"{name}: {problem}" for name, problem in self.problems.items())
 
 
-class TooManyCalls(GatewayError):
+class TooManyConcurrentRequests(GatewayError):
+    """This process has MAX_CONCURRENT_CALLS calls in flight."""
+
     status = 503
     code = "too_many_calls"
 
     def __init__(self) -> None:
-        super().__init__("This app carries as many calls as it may. Try again.", headers={"retry-after": "1"})
+        super().__init__("Too many concurrent requests. Try again.", headers={"retry-after": "1"})
 
 
 class DeadlineExceeded(GatewayError):
+    """Azure did not respond within REQUEST_TIMEOUT_SECONDS."""
+
     status = 504
     code = "deadline_exceeded"
 
     def __init__(self) -> None:
-        super().__init__("The model's service did not answer in time. Try again.")
+        super().__init__("The model's service did not respond in time. Try again.")
 
 
-class UnexpectedError(GatewayError):
-    """What callers see of a failure that nobody foresaw."""
+class InternalError(GatewayError):
+    """Callers get this for every exception that is no `GatewayError`."""
 
     status = 500
     code = "internal_error"
 
-
-def as_gateway_error(exc: Exception) -> GatewayError:
-    """`exc` itself where it has a known answer, else an `UnexpectedError`; logs what the operator must know."""
-    if isinstance(exc, SettingsError):
-        logger.error("The app is not configured. %s", exc)
-    elif not isinstance(exc, GatewayError):
-        # Not the exception's text: libraries put request headers and bodies there.
-        where = "".join(traceback.format_tb(exc.__traceback__))
-        logger.error("Unexpected %s:\n%s", type(exc).__qualname__, where)
-        return UnexpectedError("Something went wrong inside this app. Its operator can see where in the log.")
-    return exc
+    def __init__(self) -> None:
+        super().__init__("Something went wrong inside this app. Its operator can see where in the log.")
 
 
-def as_responses[**P](handler: Callable[P, Awaitable[Response]]) -> Callable[P, Awaitable[Response]]:
-    """Decorates a function so that what it raises becomes a response."""
+class ErrorDetail(msgspec.Struct):
+    """The `error` object of one of Azure's error responses."""
 
-    @functools.wraps(handler)
-    async def answer(*args: P.args, **kwargs: P.kwargs) -> Any:
-        try:
-            return await handler(*args, **kwargs)
-        except Exception as exc:
-            return response_of(as_gateway_error(exc))
-
-    return answer
+    code: str | int | None = None
+    message: str | None = None
+    param: str | None = None
 
 
-def response_of(error: GatewayError) -> Response:
-    """Apart, since a local name for an exception where it is caught keeps all alive that its traceback leads to."""
-    return Response(error.body(), error.status, {"content-type": "application/json", **error.headers})
+class ErrorBody(msgspec.Struct):
+    error: ErrorDetail
+
+
+def error_detail(body: bytes) -> ErrorDetail:
+    """Return the error object in the body of an error response, empty where there is none. Its code is safe to log."""
+    try:
+        error = msgspec.json.decode(body, type=ErrorBody).error
+    except INVALID_JSON:
+        return ErrorDetail(code="")
+    error.code = loggable(str(error.code or ""))
+    return error
+
+
+def loggable(text: str) -> str:
+    """Return the letters, digits and `._-` of a text that Azure sent, at most 64 characters."""
+    return "".join(c for c in text if c.isalnum() or c in "._-")[:64]

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from shared.errors import UpstreamAuthError
-from shared.upstream.response_body import AnswerBody
+from shared.upstream.response_body import ResponseBody
 from shared.upstream.token_provider import TokenProvider, default_credential
 from shared.upstream.transport import HttpClient
 from tests.running import LocalApp, local_app
@@ -137,7 +137,7 @@ def test_broken_answers_are_502_and_free_their_place(raw: RawUpstream, raw_app: 
 def test_what_is_no_http_is_not_quoted_in_the_log(raw: RawUpstream, raw_app: LocalApp, answer: bytes) -> None:
     raw.answer = answer
     assert raw_app.chat({"prompt": "Hello"}).status_code == 502
-    raw_app.wait_for("No answer from endpoint 1 to (chat): ")
+    raw_app.wait_for("No response from endpoint 1 to (chat): ")
     assert "reply-that-nobody-may-read" not in raw_app.output
 
 
@@ -158,7 +158,7 @@ async def test_what_came_ahead_of_a_break_reaches_a_slow_reader(raw: RawUpstream
         request = client.build_request("POST", f"http://localhost:{raw.port}/", content=b"{}")
         response = await client.send(request, stream=True)
         body = response.stream
-        assert isinstance(body, AnswerBody)
+        assert isinstance(body, ResponseBody)
         assert body.closed
         await asyncio.wait({body.closed})
         assert await body.read() == PIECE
@@ -219,7 +219,7 @@ def test_a_stream_that_ends_within_an_event_ends_with_an_error(raw: RawUpstream,
     response = raw_app.http.post(path, json={"messages": [{"role": "user", "content": "Hi"}], "stream": True})
     *_, last = response.text.strip().split("\n\n")
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stream_broken"
-    raw_app.wait_for("error=stream_broken cause=StreamBroken")
+    raw_app.wait_for("error=stream_broken cause=StreamInterrupted")
 
 
 @pytest.mark.parametrize("event", [b'data: {"error":{"message":"Azure\'s own"}}\n\n', b"data: garbage\n\n"])

@@ -125,9 +125,9 @@ class TestCallerKeys:
         dated.model.script({"status": 500}, {"reset": True, "times": 2}, {"status": 401}, {"reply": "one and two", "cut": 1})
         for body in (BODY, BODY, BODY, BODY[:-1] + b',"stream":true}'):
             dated.http.post(CHAT, content=body, headers={"api-key": OLD_KEY})
-        dated.wait_for("Endpoint 1, called by team-a, answered 500")
-        dated.wait_for("No answer from endpoint 1 to team-a")
-        dated.wait_for("Endpoint 1, called by team-a, refused the app's credentials")
+        dated.wait_for("Endpoint 1, called by team-a, responded with 500")
+        dated.wait_for("No response from endpoint 1 to team-a")
+        dated.wait_for("Endpoint 1, called by team-a, rejected the app's credentials")
         dated.wait_for("stream=true status=200 error=stream_broken")
         assert CALLER_KEY not in dated.output
         assert OLD_KEY not in dated.output

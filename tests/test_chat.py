@@ -108,7 +108,7 @@ BAD_BODIES = {
     "both": (b'{"prompt": "a", "messages": [{"role":"user","content":"a"}]}', "not both"),
     "prompt a number": (b'{"prompt": 7}', "'prompt' must be a string"),
     "prompt null": (b'{"prompt": null}', "'prompt' must be a string"),
-    "prompt empty": (b'{"prompt": ""}', "'prompt' must be a string that is not empty"),
+    "prompt empty": (b'{"prompt": ""}', "'prompt' must be a non-empty string"),
     "messages empty": (b'{"messages": []}', "at least one message"),
     "messages null": (b'{"messages": null}', "must be a list of messages"),
     "messages a string": (b'{"messages": "Hello"}', "'messages' must be a list"),

@@ -140,12 +140,12 @@ def test_throttling_comes_through_with_its_retry_after(app: LocalApp, stream: bo
         (
             {"status": 404, "body": shapes.RESOURCE_NOT_FOUND},
             "upstream_error",
-            "(chat), answered 404",
+            "(chat), responded with 404",
         ),
         (
             {"status": 302, "headers": {"location": "http://127.0.0.1:9/"}},
             "upstream_error",
-            "(chat), answered 302",
+            "(chat), responded with 302",
         ),
     ],
 )

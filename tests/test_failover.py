@@ -208,7 +208,7 @@ def test_no_attempt_begins_after_the_deadline(gateway: Gateway, models: list[Sta
     assert response.json()["error"]["code"] == "deadline_exceeded"
     assert attempts(models) == [1, 1, 0]
     # Whom nobody has asked, nobody blames.
-    assert gateway.state()["rests"] == [1, 1, 0]
+    assert gateway.state()["cooldowns"] == [1, 1, 0]
 
 
 def test_the_deadline_is_for_the_body_too(gateway: Gateway, models: list[StandIn]) -> None:
@@ -245,7 +245,7 @@ class TestPool:
         gateway.configure(*endpoints[: 1 + others])
         for _ in range(6):
             assert call(gateway).status_code == 200
-        assert gateway.state()["rests"] == [0] * (1 + others)
+        assert gateway.state()["cooldowns"] == [0] * (1 + others)
         assert attempts(models) == [0, 0, 0]
 
     async def answer_and_close(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -270,7 +270,7 @@ class TestPool:
             response = call(gateway)
             assert (response.status_code, response.headers["retry-after"]) == (503, "1")
             assert response.json()["error"]["code"] == "too_many_calls"
-            assert gateway.state()["rests"] == [0, 0]
+            assert gateway.state()["cooldowns"] == [0, 0]
             models[0].permit()
         models[0].journal(ended=1)
         assert call(gateway).status_code == 200

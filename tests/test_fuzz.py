@@ -18,8 +18,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from shared import openapi
+from shared.errors import error_detail
 from shared.openai_api.translate import FORWARDED_HEADERS
-from shared.wire import error_of
 from tests.calls import CALLER
 from tests.running import StandIn
 from tests.upstreams import CALLER_KEY, Gateway, gateway_app
@@ -86,7 +86,7 @@ def gateway(
         assert not trace, trace[:3000]
         assert "Unexpected" not in gateway.app.output
         state = gateway.state_when(lambda state: not state["calls_in_flight"])
-        assert (state["calls_in_flight"], state["connections"], state["rests"]) == (0, 0, [0])
+        assert (state["calls_in_flight"], state["connections"], state["cooldowns"]) == (0, 0, [0])
 
 
 def check(response: httpx2.Response, *allowed: int) -> None:
@@ -95,7 +95,7 @@ def check(response: httpx2.Response, *allowed: int) -> None:
     assert "Traceback" not in response.text
     assert "127.0.0.1" not in response.text
     if response.status_code >= 400 and response.content:
-        error = error_of(response.content)
+        error = error_detail(response.content)
         assert error.message, response.text
 
 

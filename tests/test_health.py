@@ -13,8 +13,8 @@ from azure.functions.timer import TimerRequest
 from local.serving import Servers
 from local.simulator import shapes
 from local.simulator.azure_openai import AzureOpenAI
-from shared.health import DEGRADED, DOWN, HEALTHY, UNHEALTHY, UP, Finding, Report, Unhealthy, Watch, shared_health
-from shared.upstream.clients import shared_clients
+from shared import gateway
+from shared.health import DEGRADED, DOWN, HEALTHY, UNHEALTHY, UP, Finding, Report, Unhealthy, Watch
 from tests.running import Json, LocalApp, local_app, settings_for
 
 USER_ASSIGNED = "11111111-2222-3333-4444-555555555555"
@@ -72,17 +72,17 @@ def test_1000_readers_of_a_failure_cost_one_probe_per_period(own_app: LocalApp) 
 @pytest.mark.parametrize(
     ("script", "status", "state", "reason"),
     [
-        ({"status": 401, "body": shapes.WRONG_KEY}, "unhealthy", "down", "answered 401 401. Check AZURE_OPENAI_KEY"),
-        ({"status": 403}, "unhealthy", "down", "answered 403 AuthenticationTypeDisabled. Check AZURE_OPENAI_KEY"),
+        ({"status": 401, "body": shapes.WRONG_KEY}, "unhealthy", "down", "responded with 401 401. Check AZURE_OPENAI_KEY"),
+        ({"status": 403}, "unhealthy", "down", "responded with 403 AuthenticationTypeDisabled. Check AZURE_OPENAI_KEY"),
         ({"status": 404}, "unhealthy", "down", "has no deployment 'gpt-4o-mini' (AZURE_OPENAI_CHATGPT_DEPLOYMENT)"),
         ({"status": 404, "body": shapes.RESOURCE_NOT_FOUND}, "unhealthy", "down", "check AZURE_OPENAI_API_VERSION"),
-        ({"status": 429}, "degraded", "resting", "throttled"),
-        ({"status": 500}, "unhealthy", "down", "answered 500"),
-        ({"status": 200, "body": {}}, "unhealthy", "down", "answered 200 to a chat without messages"),
+        ({"status": 429}, "degraded", "throttled", "throttled"),
+        ({"status": 500}, "unhealthy", "down", "responded with 500"),
+        ({"status": 200, "body": {}}, "unhealthy", "down", "responded with 200 to a chat without messages"),
         ({"status": 400, "body": shapes.error("OperationNotSupported", "The chatCompletion operation does not work")},
-         "unhealthy", "down", "answered 400 OperationNotSupported"),
+         "unhealthy", "down", "responded with 400 OperationNotSupported"),
         ({"reset": True}, "unhealthy", "down", "cannot be reached; check AZURE_OPENAI_ENDPOINT"),
-        ({"hang": True}, "unhealthy", "down", "no answer within 5 s"),
+        ({"hang": True}, "unhealthy", "down", "no response within 5 s"),
     ],
 )  # fmt: skip
 def test_each_cause_has_its_own_state_and_reason(
@@ -164,7 +164,7 @@ def test_the_first_endpoint_makes_the_difference_between_healthy_and_degraded(
 def test_a_call_that_was_just_served_is_as_good_as_a_probe(own_app: LocalApp) -> None:
     assert own_app.chat({"prompt": "Hello"}).status_code == 200
     assert ready(own_app) == (200, "healthy")
-    assert detail(own_app)["endpoints"][0]["reason"] == "just answered a call"
+    assert detail(own_app)["endpoints"][0]["reason"] == "has just served a call"
     assert len(own_app.model.journal()) == 1
 
 
@@ -175,7 +175,7 @@ def test_steady_calls_that_fail_do_not_hide_that_nothing_works(own_app: LocalApp
         assert own_app.chat({"prompt": "Hello"}).status_code >= 500
         assert ready(own_app) == (503, "unhealthy")
     assert detail(own_app)["endpoints"][0]["state"] == "down"
-    assert "resting" not in detail(own_app)["endpoints"][0]["reason"]
+    assert "throttled" not in detail(own_app)["endpoints"][0]["reason"]
 
 
 def test_an_endpoint_that_rests_is_degraded_without_a_probe(own_app: LocalApp) -> None:
@@ -183,7 +183,7 @@ def test_an_endpoint_that_rests_is_degraded_without_a_probe(own_app: LocalApp) -
     own_app.model.script({"status": 429, "headers": {"retry-after": "60"}})
     assert own_app.chat({"prompt": "Hello"}).status_code == 429
     assert ready(own_app) == (200, "degraded")
-    assert "resting for another" in detail(own_app)["endpoints"][0]["reason"]
+    assert "cooling down for another" in detail(own_app)["endpoints"][0]["reason"]
     assert len(own_app.model.journal()) == 2
 
 
@@ -245,7 +245,7 @@ def test_the_timer_fails_visibly_when_nothing_works_and_tells_of_the_recovery(ow
     own_app.model.script({"status": 500})
     own_app.http.post("/admin/functions/health_probe", json={})
     own_app.wait_for("Executed 'Functions.health_probe' (Failed")
-    own_app.wait_for("Endpoint 1 is down: answered 500")
+    own_app.wait_for("Endpoint 1 is down: responded with 500")
     own_app.wait_for("The app is unhealthy")
     while ready(own_app)[0] == 503:
         pass
@@ -264,9 +264,7 @@ async def test_a_timer_that_is_past_due_probes_like_any_other(monkeypatch: pytes
         monkeypatch.setenv("AZURE_OPENAI_API_VERSION", "v1")
         monkeypatch.setenv("AZURE_OPENAI_CHATGPT_DEPLOYMENT", "chat")
         await function_app.health_probe(TimerRequest(past_due=True))
-        await shared_clients().http.aclose()
-    shared_clients.cache_clear()
-    shared_health.cache_clear()
+        await gateway.reset()
     assert [entry.status for entry in model.journal.entries] == [400]
 
 

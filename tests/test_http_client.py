@@ -243,7 +243,7 @@ async def test_a_server_that_takes_no_connection_in_time_is_tried_so_often(monke
 
 
 async def test_a_refusal_without_end_is_a_failure_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(response_body, "LARGEST", 1)
+    monkeypatch.setattr(response_body, "MAX_BODY_SIZE", 1)
     server = Server(answer_first)
     async with server.running() as ask:
         with pytest.raises(aiohttp.ClientPayloadError):

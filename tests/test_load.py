@@ -69,7 +69,7 @@ async def test_1000_slow_streams_are_open_at_once_and_none_fails(
     assert Counter(status for status, _ in answers) == {200: 1000}
     assert all(pieces_of(text) == PIECES and text.endswith("data: [DONE]\n\n") for _, text in answers)
     state = gateway.state_when(lambda state: not state["calls_in_flight"])
-    assert (state["calls_in_flight"], state["connections"], state["rests"]) == (0, 0, [0])
+    assert (state["calls_in_flight"], state["connections"], state["cooldowns"]) == (0, 0, [0])
 
 
 def pieces_of(stream: str) -> str:

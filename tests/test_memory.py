@@ -12,10 +12,12 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from local.simulator.azure_openai import AzureOpenAI
-from shared.errors import as_responses
-from shared.openai_api.passthrough import respond, unless_hung_up
+from shared.error_responses import as_responses
+from shared.openai_api.passthrough import respond
+from shared.streaming.disconnects import cancel_on_disconnect
 from shared.upstream.failover import Failover
 from shared.upstream.request import InferenceCall
+from tests.internals import chat_call
 from tests.running import Json
 
 pytestmark = pytest.mark.anyio
@@ -52,7 +54,7 @@ async def test_a_call_is_gone_when_it_has_been_answered(resource: AzureOpenAI, f
     resource.journal.scripts.append(SCRIPTS[script])
     failover.settings = replace(failover.settings, request_timeout=0.5, stream_idle=0.5)
     body = b'{"messages":[{"role":"user","content":"Hi"}],"stream":%s}' % (b"true" if "stream" in script else b"false")
-    call = InferenceCall("chat/completions", "chat", body, HEADERS, "tests", stream="stream" in script)
+    call = chat_call(body, headers=HEADERS, stream="stream" in script)
     left = asyncio.Event()
 
     async def receive() -> Message:
@@ -64,7 +66,7 @@ async def test_a_call_is_gone_when_it_has_been_answered(resource: AzureOpenAI, f
 
     @as_responses
     async def answered(call: InferenceCall) -> Response:
-        return await unless_hung_up(Request({"type": "http"}, receive), respond(failover, call))
+        return await cancel_on_disconnect(Request({"type": "http"}, receive), respond(failover, call))
 
     response = await answered(call)
     await response({"type": "http"}, receive, send)

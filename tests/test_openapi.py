@@ -8,8 +8,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from shared import openapi
+from shared import errors, openapi
 from tests.running import Json, LocalApp, local_app
+from tests.test_operations import known_errors
 from tests.upstreams import CALLER_KEY
 
 
@@ -64,9 +65,65 @@ def test_it_follows_the_route_prefix(path: str, server: str) -> None:
     assert openapi.description(path)["servers"] == [{"url": server}]
 
 
+def resolved(document: Json, item: Json) -> Json:
+    """The component that `item` refers to, or `item` itself."""
+    if "$ref" not in item:
+        return item
+    *_, kind, name = item["$ref"].split("/")
+    component: Json = document["components"][kind][name]
+    return component
+
+
+def codes(document: Json, described: Json) -> set[tuple[int, str]]:
+    """The statuses of an operation's error responses, each with a code of the app's own that its description names."""
+    known = {error.code for error in known_errors()}
+    return {
+        (int(status), word)
+        for status, item in described["responses"].items()
+        if status.isdecimal()
+        for word in re.findall(r"\w+", resolved(document, item)["description"])
+        if word in known
+    }
+
+
+def test_each_operation_lists_the_errors_that_the_app_can_answer_it_with(document: Json) -> None:
+    of_calls = {
+        (error.status, str(error.code))
+        for error in (
+            errors.BadRequest,
+            errors.RequestTimeout,
+            errors.RequestTooLarge,
+            errors.UnsupportedEncoding,
+            errors.UpstreamAuthError,
+            errors.DeploymentNotFound,
+            errors.UpstreamUnreachable,
+            errors.SettingsError,
+            errors.TooManyConcurrentRequests,
+            errors.DeadlineExceeded,
+            errors.InternalError,
+        )
+    }
+    unauthorized = {(401, "invalid_api_key")}
+    model_not_found = {(404, "model_not_found")}
+    response_not_found = {(404, "response_not_found")}
+    of_models = unauthorized | {(error.status, str(error.code)) for error in (errors.SettingsError, errors.InternalError)}
+    for method, path, described in operations(document):
+        if path.startswith(("/playground", "/openapi", "/health")):
+            expected: set[tuple[int, str]] = set()
+        elif path == "/v1/models":
+            expected = of_models
+        elif path.startswith("/v1/models/"):
+            expected = of_models | model_not_found
+        elif path == "/chat":
+            expected = of_calls | model_not_found
+        else:
+            expected = of_calls | unauthorized | (response_not_found if "{id}" in path else model_not_found)
+        assert codes(document, described) == expected, (method, path)
+
+
 def validate(document: Json, described: Json, status: int, content_type: str, body: Any) -> None:
     """Fails unless the answer is one that the document foresees."""
-    answer = described["responses"].get(str(status)) or described["responses"]["default"]
+    answer = resolved(document, described["responses"].get(str(status)) or described["responses"]["default"])
     schema = answer["content"][content_type.partition(";")[0]].get("schema", {})
     Draft202012Validator({**schema, "components": document["components"]}).validate(body)
 

@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_every_error_is_there_with_its_status_and_no_other() -> None:
 
 
 def test_no_error_is_defined_elsewhere() -> None:
-    names = {"GatewayError", "UpstreamRefusal", *(item.__name__ for item in known_errors())}
+    names = {"GatewayError", "UpstreamErrorResponse", *(item.__name__ for item in known_errors())}
     for path in PROJECT.glob("shared/**/*.py"):
         classes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
         bases = {ast.unparse(base).rpartition(".")[2] for item in classes for base in item.bases}
@@ -75,9 +76,13 @@ def events_in(code: str, module: str) -> Iterator[Event]:
                 assert name in LEVELS | {"log"}, f"{module}: {name}"
 
 
+def module_name(path: Path) -> str:
+    return path.parent.name if path.stem == "__init__" else path.stem
+
+
 def events() -> list[Event]:
     paths = [PROJECT / "function_app.py", *PROJECT.glob("shared/**/*.py")]
-    return [event for path in paths for event in events_in(path.read_text(), path.stem)]
+    return [event for path in paths for event in events_in(path.read_text(), module_name(path))]
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ import json
 import httpx2
 import pytest
 
-from shared.errors import UpstreamRefusal
-from shared.upstream.request import InferenceCall
-from shared.upstream.retry_policy import Refusal, judge
+from shared.errors import UpstreamErrorResponse
+from shared.upstream.retry_policy import FailedAttempt, classify
+from tests.internals import chat_call
 from tests.test_readme import table
 
-CHAT = InferenceCall("chat/completions", "chat", b"", {}, "tests")
-STORED = InferenceCall("responses/resp_1", "", b"", {}, "tests", is_about_stored=True)
+CHAT = chat_call()
+STORED = chat_call(operation="stored_response", path="responses/resp_1", deployment="", needs_stored_response=True)
 ROWS = {cells[0]: cells[1:] for cells in table("Azure | what rests |")}
 # Those of each row that are answers; the rest of the rows has none to judge.
 ANSWERS: dict[str, list[tuple[int, str | None]]] = {
@@ -29,10 +29,10 @@ ANSWERS: dict[str, list[tuple[int, str | None]]] = {
 }
 
 
-def judged(row: str, status: int, code: str | None) -> Refusal:
+def judged(row: str, status: int, code: str | None) -> FailedAttempt:
     call = STORED if row.startswith("stored") else CHAT
     body = {"error": {"code": code, "message": "Scripted."}}
-    return judge(httpx2.Response(status, content=json.dumps(body)), call, 1, "Advice.")
+    return classify(httpx2.Response(status, content=json.dumps(body)), call, 1, "Advice.")
 
 
 def test_readme_has_every_kind() -> None:
@@ -44,15 +44,15 @@ def test_what_rests_and_who_is_asked_next_is_as_readme_says(row: str, status: in
     refusal = judged(row, status, code)
     rests, asked = ROWS[row]
     kinds = {None: "this endpoint", "chat": "this deployment on this endpoint"}
-    assert rests == (kinds[refusal.rest.deployment] if refusal.rest else "nothing")
-    assert asked.startswith("yes") == bool(refusal.rest or refusal.is_unknown)
+    assert rests == (kinds[refusal.cooldown.deployment] if refusal.cooldown else "nothing")
+    assert asked.startswith("yes") == bool(refusal.cooldown or refusal.lacks_stored_response)
 
 
 @pytest.mark.parametrize("status", [400, 409, 413, 422, 429])
 def test_what_callers_can_fix_is_theirs_to_read(status: int) -> None:
-    assert isinstance(judged("any other refusal", status, None).error, UpstreamRefusal)
+    assert isinstance(judged("any other refusal", status, None).error, UpstreamErrorResponse)
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 408, 418, 500])
 def test_what_callers_cannot_fix_is_not(status: int) -> None:
-    assert not isinstance(judged("any other refusal", status, None).error, UpstreamRefusal)
+    assert not isinstance(judged("any other refusal", status, None).error, UpstreamErrorResponse)

@@ -9,30 +9,29 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from local.simulator.azure_openai import AzureOpenAI
-from shared.errors import CallerGone
-from shared.openai_api.chat import Deltas
-from shared.openai_api.passthrough import unless_hung_up
+from shared.errors import ClientDisconnected
+from shared.openai_api.chat import ChatDeltas
 from shared.streaming import response, sse
+from shared.streaming.disconnects import cancel_on_disconnect
 from shared.streaming.filters import WholeEvents
 from shared.streaming.response import EventStreamResponse
+from shared.telemetry.call_record import DISCONNECTED, SUCCEEDED, Outcome
 from shared.upstream.failover import Failover
-from shared.upstream.request import InferenceCall
-from shared.upstream.response import Answer
+from shared.upstream.response import UpstreamResponse
+from tests.internals import chat_call
 
 pytestmark = pytest.mark.anyio
 
-CALL = InferenceCall(
-    "chat/completions", "chat", b'{"messages":[{"role":"user","content":"Hi"}],"stream":true}', {}, "somebody", stream=True
-)
+CALL = chat_call(b'{"messages":[{"role":"user","content":"Hi"}],"stream":true}', stream=True)
 
 
 @pytest.fixture
-async def answer(resource: AzureOpenAI, failover: Failover) -> AsyncIterator[Answer]:
+async def answer(resource: AzureOpenAI, failover: Failover) -> AsyncIterator[UpstreamResponse]:
     """A stream of two pieces, each sent when the test permits it."""
     resource.journal.scripts.append({"reply": "one and two", "step": True})
     answer = await failover.send(CALL)
     yield answer
-    await answer.aclose()
+    await answer.aclose(DISCONNECTED)
 
 
 class Caller:
@@ -73,12 +72,17 @@ def caller(monkeypatch: pytest.MonkeyPatch) -> Caller:
     return Caller()
 
 
-def streamed(answer: Answer, idle: float = 60) -> EventStreamResponse:
-    return EventStreamResponse(answer, Deltas(answer.record), idle, sse.CONTENT_TYPE)
+def outcome_of(answer: UpstreamResponse) -> Outcome:
+    assert answer.record.outcome
+    return answer.record.outcome
+
+
+def streamed(answer: UpstreamResponse, idle: float = 60) -> EventStreamResponse:
+    return EventStreamResponse(answer, ChatDeltas(answer.record), idle, sse.CONTENT_TYPE)
 
 
 async def test_a_comment_comes_for_each_silence_and_pieces_between_them(
-    resource: AzureOpenAI, failover: Failover, answer: Answer, caller: Caller
+    resource: AzureOpenAI, failover: Failover, answer: UpstreamResponse, caller: Caller
 ) -> None:
     taking = asyncio.create_task(caller.taking(streamed(answer)))
     await caller.until(sse.COMMENT * 2)
@@ -93,21 +97,21 @@ async def test_a_comment_comes_for_each_silence_and_pieces_between_them(
     assert sse.EventParser().feed(text)[0] == b'{"delta":"one and"}'
 
 
-async def test_too_long_a_silence_is_a_failure(answer: Answer, caller: Caller) -> None:
+async def test_too_long_a_silence_is_a_failure(answer: UpstreamResponse, caller: Caller) -> None:
     await caller.taking(streamed(answer, idle=0.2))
     assert b"stream_broken" in caller.taken[-1]
     assert caller.is_over
-    assert answer.record.cause == "TimeoutError"
+    assert outcome_of(answer).cause == "TimeoutError"
 
 
-async def test_leaving_a_stream_in_a_silence_leaves_no_task_behind(answer: Answer, caller: Caller) -> None:
+async def test_leaving_a_stream_in_a_silence_leaves_no_task_behind(answer: UpstreamResponse, caller: Caller) -> None:
     before = asyncio.all_tasks()
     taking = asyncio.create_task(caller.taking(streamed(answer)))
     await caller.until(sse.COMMENT)
     caller.left.set()
     await taking
     assert not caller.is_over
-    assert answer.record.error == "caller_gone"
+    assert outcome_of(answer) == DISCONNECTED
     assert asyncio.all_tasks() <= before
 
 
@@ -126,11 +130,11 @@ async def test_silence_after_the_end_is_no_failure(
     await caller.taking(EventStreamResponse(answer, WholeEvents(answer.record), 0.2, sse.CONTENT_TYPE))
     assert b"".join(caller.taken).replace(sse.COMMENT, b"") == raw.encode()
     assert caller.is_over
-    assert answer.record.error is None
+    assert outcome_of(answer) == SUCCEEDED
 
 
 async def test_a_comment_that_waits_does_not_come_after_the_end(
-    resource: AzureOpenAI, failover: Failover, answer: Answer, caller: Caller
+    resource: AzureOpenAI, failover: Failover, answer: UpstreamResponse, caller: Caller
 ) -> None:
     taking = asyncio.create_task(caller.taking(streamed(answer)))
     await caller.until(sse.COMMENT)
@@ -146,27 +150,27 @@ async def test_a_comment_that_waits_does_not_come_after_the_end(
     await taking
     assert caller.taken[-1] == b""
     assert caller.is_over
-    assert answer.record.error is None
+    assert outcome_of(answer) == SUCCEEDED
 
 
-async def test_carriage_returns_alone_end_events_too(answer: Answer) -> None:
-    deltas = Deltas(answer.record)
+async def test_carriage_returns_alone_end_events_too(answer: UpstreamResponse) -> None:
+    deltas = ChatDeltas(answer.record)
     seen = deltas.feed(b'data: {"choices":[{"delta":{"content":"a"}}]}\r\rdata: [DONE]\r\r')
     assert (seen + deltas.end()).endswith(b"data: [DONE]\n\n")
 
 
-async def test_one_who_takes_nothing_is_given_up(answer: Answer, caller: Caller) -> None:
+async def test_one_who_takes_nothing_is_given_up(answer: UpstreamResponse, caller: Caller) -> None:
     caller.takes.clear()
     await caller.taking(streamed(answer, idle=0.2))
     assert caller.taken == []
-    assert (answer.record.error, answer.record.cause) == ("caller_gone", "Stalled")
+    assert outcome_of(answer) == Outcome("caller_gone", cause="ClientStalled")
 
 
-async def test_a_closed_answer_frees_its_place(resource: AzureOpenAI, failover: Failover, answer: Answer) -> None:
-    assert failover.calls_in_flight == 1
-    await answer.aclose()
-    await answer.aclose()
-    assert failover.calls_in_flight == 0
+async def test_a_closed_answer_frees_its_place(resource: AzureOpenAI, failover: Failover, answer: UpstreamResponse) -> None:
+    assert failover.slots.taken == 1
+    await answer.aclose(DISCONNECTED)
+    await answer.aclose(DISCONNECTED)
+    assert failover.slots.taken == 0
 
 
 async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next(
@@ -179,9 +183,9 @@ async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next(
 
 
 async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(
-    resource: AzureOpenAI, failover: Failover, answer: Answer, caller: Caller, capsys: pytest.CaptureFixture[str]
+    resource: AzureOpenAI, failover: Failover, answer: UpstreamResponse, caller: Caller, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Failing(Deltas):
+    class Failing(ChatDeltas):
         def feed(self, chunk: bytes) -> bytes:
             if b"one and" in chunk:
                 raise RuntimeError("the reply itself")
@@ -204,7 +208,7 @@ class TestHangingUp:
             await asyncio.sleep(0.01)
             return "done"
 
-        assert await unless_hung_up(Request({"type": "http"}, caller.receive), work()) == "done"
+        assert await cancel_on_disconnect(Request({"type": "http"}, caller.receive), work()) == "done"
 
     async def test_one_who_leaves_ends_the_work(self, caller: Caller) -> None:
         ended = []
@@ -216,15 +220,15 @@ class TestHangingUp:
             finally:
                 ended.append(True)
 
-        with pytest.raises(CallerGone):
-            await unless_hung_up(Request({"type": "http"}, caller.receive), work())
+        with pytest.raises(ClientDisconnected):
+            await cancel_on_disconnect(Request({"type": "http"}, caller.receive), work())
         assert ended
         current = asyncio.current_task()
         assert current
         assert not current.cancelling()
 
     async def test_being_cancelled_from_elsewhere_stays_that(self, caller: Caller) -> None:
-        task = asyncio.create_task(unless_hung_up(Request({"type": "http"}, caller.receive), asyncio.sleep(60)))
+        task = asyncio.create_task(cancel_on_disconnect(Request({"type": "http"}, caller.receive), asyncio.sleep(60)))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

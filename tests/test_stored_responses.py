@@ -39,7 +39,7 @@ class TestStoredResponses:
         assert response.status_code == 404
         assert "Response with id 'resp_unknown' not found" in response.text
         assert attempts(models) == [3, 2, 1]
-        assert gateway.state()["rests"] == [1, 0, 0]
+        assert gateway.state()["cooldowns"] == [1, 0, 0]
 
     def test_one_that_may_be_at_an_endpoint_in_trouble_is_not_called_unknown(
         self, gateway: Gateway, models: list[StandIn], made: list[str]

@@ -7,13 +7,10 @@ import msgspec
 import pytest
 
 from shared.streaming.filters import WithoutUsage
-from shared.telemetry.call_record import CallRecord
-from shared.upstream.request import InferenceCall
 from tests.calls import CALLER, CHAT, MESSAGES
+from tests.internals import chat_record
 from tests.running import Json, StandIn
 from tests.upstreams import Gateway
-
-CALL = InferenceCall("chat/completions", "chat", b"", {}, "tests", stream=True)
 
 
 def event(data: str, end: str) -> bytes:
@@ -30,21 +27,21 @@ def test_the_usage_nobody_asked_for_is_taken_out_wherever_the_stream_is_split(en
     expected = b"".join([*kept, event("[DONE]", end)])
     for at, further in itertools.product(range(len(raw) + 1), (0, 3)):
         pieces = [piece for piece in (raw[:at], raw[at : at + further], raw[at + further :]) if piece]
-        record = CallRecord(CALL)
+        record = chat_record()
         events = WithoutUsage(record)
         seen = [*map(events.feed, pieces), events.end()]
         assert b"".join(seen) == expected
-        assert record.told.usage
-        assert record.told.usage.completion_tokens == 4
+        assert record.metadata.usage
+        assert record.metadata.usage.completion_tokens == 4
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_the_usage_is_taken_out_of_an_event_without_its_end(end: str) -> None:
-    record = CallRecord(CALL)
+    record = chat_record()
     events = WithoutUsage(record)
     raw = f'data: {{"choices":[],"usage":{{"prompt_tokens":3,"completion_tokens":4}}}}{end}'
     assert events.feed(b"data: 1\n\n" + raw.encode()) + events.end() == b"data: 1\n\n"
-    assert record.told.usage
+    assert record.metadata.usage
 
 
 class TestStreamUsage:

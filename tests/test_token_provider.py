@@ -157,7 +157,7 @@ async def test_a_refusal_in_the_moment_in_which_a_renewal_fails_does_not_hold_up
     logger, handler = logging.getLogger("shared.upstream.token_provider"), Telling()
     logger.addHandler(handler)
     try:
-        provider.requested()
+        provider.current_request()
         assert await replacing is False
     finally:
         logger.removeHandler(handler)

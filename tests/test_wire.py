@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.wire import is_last
+from shared.streaming.filters import is_last
 
 
 @pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\r\r"])

@@ -23,19 +23,13 @@ CONTROLS = """
 import asyncio
 from pathlib import Path
 
-from shared.upstream import clients
-from shared.upstream import failover
+from shared.gateway import reset
 from shared.streaming import response as streaming_response
-
-SHARED = (clients.shared_clients, failover.shared_failover, health.shared_health)
 
 
 @app.route(route="test/settings", methods=["PUT"], auth_level=OPEN)
 async def test_settings(req: Request) -> Response:
-    if failover.shared_failover.cache_info().currsize:
-        await failover.shared_failover().clients.http.aclose()
-    for shared in SHARED:
-        shared.cache_clear()
+    await reset()
     settings = await req.json()
     streaming_response.KEEP_ALIVE_INTERVAL = settings.pop("KEEP_ALIVE_INTERVAL", 15.0)
     os.environ.update(settings)
@@ -44,14 +38,14 @@ async def test_settings(req: Request) -> Response:
 
 @app.route(route="test/state", methods=["GET"], auth_level=OPEN)
 async def test_state(req: Request) -> Response:
-    sending = failover.shared_failover()
-    session = sending.clients.http.pooled
+    gateway = shared_gateway()
+    session = gateway.clients.http.pooled
     connections = len(session.connector._acquired) if session else 0
     return JSONResponse(
         {
-            "calls_in_flight": sending.calls_in_flight,
+            "calls_in_flight": gateway.failover.slots.taken,
             "connections": connections,
-            "rests": [len(endpoint.rests) for endpoint in sending.clients.endpoints],
+            "cooldowns": [len(endpoint.cooldowns) for endpoint in gateway.clients.endpoints],
             "tasks": len(asyncio.all_tasks()),
             "sockets": sum(path.is_socket() for path in Path("/proc/self/fd").iterdir()),
         }

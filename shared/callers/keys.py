@@ -1,32 +1,32 @@
-"""Who may call the OpenAI-compatible routes: holders of a caller key."""
+"""Check caller keys: find the caller behind a request of the OpenAI API."""
 
 import hmac
 
 from azurefunctions.extensions.http.fastapi import Request
 
-from shared.errors import CallerRefused
+from shared.errors import Unauthorized
 from shared.settings import Settings
 
-# Callers without a key of their own; no configured name can look like these.
+# The names of callers without a key; no configured name may contain parentheses.
 ANYBODY = "(anybody)"
-OF_CHAT = "(chat)"
-# Where OpenAI's clients put their key, the ones for Azure, and some others.
+CHAT = "(chat)"
+# Where clients put their key: OpenAI's, Azure's, and some others.
 KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 SCHEME = "bearer "
 
 
 def caller_of(request: Request, settings: Settings) -> str:
-    """The name that belongs to the key in the request's headers; its body is not touched. Raises `CallerRefused`.
+    """Return the name of the caller whose key is in the request's headers, before the body is read. Raise `Unauthorized`.
 
-    Without CALLER_KEYS nobody may call, except on a developer's own machine, where everybody may.
+    Without CALLER_KEYS the API is closed, except on a developer's own machine, where it is open to anybody.
     """
     if not settings.caller_keys:
         if settings.is_local:
             return ANYBODY
-        raise CallerRefused("This endpoint is closed. The app's operator can open it with the app setting CALLER_KEYS.")
+        raise Unauthorized("This endpoint is closed. The app's operator can open it with the app setting CALLER_KEYS.")
     presented = [value for name in KEY_HEADERS for value in request.headers.getlist(name)]
     if not presented:
-        raise CallerRefused(
+        raise Unauthorized(
             "A caller key is needed, as 'Authorization: Bearer KEY', 'api-key: KEY' or 'x-api-key: KEY'. Function keys and "
             "Entra tokens do not open this route."
         )
@@ -34,14 +34,14 @@ def caller_of(request: Request, settings: Settings) -> str:
     for text in presented:
         key = without_scheme(text).encode("latin-1")
         for known in settings.caller_keys:
-            # All are compared, each in constant time: how long it takes tells at most how long the keys are.
+            # Compares with every key, each in constant time, so that the time reveals at most the keys' lengths.
             if hmac.compare_digest(key, known.key.encode()):
                 found = known.name
     if found is None:
-        raise CallerRefused("That caller key is not valid here.")
+        raise Unauthorized("That caller key is not valid here.")
     return found
 
 
 def without_scheme(text: str) -> str:
-    """The key, which an Authorization header names the scheme before; some clients do so in other headers too."""
+    """Return the key without the scheme `Bearer`, which some clients send in the other headers, too."""
     return text[len(SCHEME) :].strip() if text[: len(SCHEME)].lower() == SCHEME else text

@@ -1,4 +1,4 @@
-"""The simple chat endpoint: a prompt in, a reply out, at once or piece by piece."""
+"""Serve the simple chat endpoint, /api/chat: a prompt in, a reply out, whole or as a stream."""
 
 import re
 from collections.abc import Mapping
@@ -6,25 +6,24 @@ from collections.abc import Mapping
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request, Response
 
-from shared.callers import keys
-from shared.errors import BadRequest, StreamBroken, UpstreamFailure
-from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields
+from shared.errors import INVALID_JSON, BadRequest, StreamInterrupted, UpstreamFailure
+from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields, read_body
 from shared.openai_api.translate import ask_for_usage, deployment_of, headers_to_send, is_streamed
 from shared.settings import Settings
 from shared.streaming import sse
-from shared.streaming.filters import Events
+from shared.streaming.disconnects import cancel_on_disconnect
+from shared.streaming.filters import MAX_EVENT_SIZE, Progress, StreamFilter
 from shared.streaming.response import EventStreamResponse
 from shared.telemetry.call_record import CallRecord
 from shared.upstream.failover import Failover
-from shared.upstream.request import CHAT_COMPLETIONS, InferenceCall
-from shared.wire import LARGEST, UNREADABLE
+from shared.upstream.request import CHAT_COMPLETIONS, InferenceCall, path_of
 
 MESSAGES = re.compile(rb"\s*\[\s*([{\]])")
 ONE_CHOICE = "1 at this endpoint; for more choices use /api/v1/chat/completions"
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A message, or a piece of one."""
+    """A message, or the delta of one."""
 
     content: str | None = None
     refusal: str | None = None
@@ -39,7 +38,7 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Completion(msgspec.Struct, frozen=True):
-    """What the endpoint reads of a completion."""
+    """The fields of a completion that the endpoint uses."""
 
     choices: list[Choice]
     id: str = ""
@@ -53,73 +52,90 @@ class ChunkChoice(msgspec.Struct, frozen=True):
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """What the endpoint reads of a chunk of a streamed completion."""
+    """The fields of a chunk of a streamed completion that the endpoint uses."""
 
     choices: list[ChunkChoice] = []
     usage: msgspec.Raw = NULL
     error: msgspec.Raw = NULL
 
 
-# Made once: they serve every piece of every stream.
+# Created once for all chunks of all streams.
 DECODER = msgspec.json.Decoder(Chunk)
 ENCODER = msgspec.json.Encoder()
 
 
-def parse(body: bytes, request: Request, settings: Settings) -> InferenceCall:
-    """The call that a request to the chat endpoint asks for. Raises `BadRequest` and `ModelNotFound`."""
+async def create_chat(request: Request, failover: Failover, caller: str) -> Response:
+    """Serve a chat."""
+    body = await read_body(request, failover.settings)
+    call = chat_call(request, body, failover.settings, caller)
+    return await cancel_on_disconnect(request, respond(failover, call))
+
+
+def chat_call(request: Request, body: bytes, settings: Settings, caller: str) -> InferenceCall:
+    """Return the call for a chat. Raise `BadRequest` and `ModelNotFound`."""
     fields = parse_fields(body)
     for name in ("tools", "functions"):
         if fields.get(name, NULL) != NULL:
-            raise BadRequest(f"'{name}' is not for this endpoint; use /api/v1/chat/completions.", param=name)
+            raise BadRequest(f"'{name}' is not supported at this endpoint; use /api/v1/chat/completions.", param=name)
     if parse_field(fields, "n", int, ONE_CHOICE) not in (None, 1):
         raise BadRequest(f"'n' must be {ONE_CHOICE}.", param="n")
     stream = is_streamed(fields)
     deployment = deployment_of(fields, settings)
-    fields["messages"] = messages(fields)
+    fields["messages"] = messages_in(fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
     fields.pop("prompt", None)
     if stream:
         ask_for_usage(fields, settings)
-    headers = headers_to_send(request, stream=stream)
-    return InferenceCall(CHAT_COMPLETIONS, deployment, msgspec.json.encode(fields), headers, keys.OF_CHAT, stream)
+    return InferenceCall(
+        operation=CHAT_COMPLETIONS,
+        path=path_of(CHAT_COMPLETIONS, deployment, settings.api_version),
+        deployment=deployment,
+        body=msgspec.json.encode(fields),
+        headers=headers_to_send(request, stream=stream),
+        caller=caller,
+        stream=stream,
+    )
 
 
-def messages(fields: Fields) -> msgspec.Raw:
-    """The messages as given, or the one that stands for the prompt."""
+def messages_in(fields: Fields) -> msgspec.Raw:
+    """Return the field `messages`, or one message with the `prompt`. Raise `BadRequest`."""
     if "prompt" in fields and "messages" in fields:
         raise BadRequest("Give 'prompt' or 'messages', not both.")
     if "messages" in fields:
-        # Not decoded: millions of messages would be as many objects. What is wrong further on, Azure refuses.
+        # Not decoded, because millions of messages would become as many objects. Azure checks the rest.
         found = MESSAGES.match(fields["messages"])
         if not found:
             raise BadRequest("'messages' must be a list of messages, each a JSON object.", param="messages")
         if found[1] == b"]":
-            raise BadRequest("'messages' must hold at least one message.", param="messages")
+            raise BadRequest("'messages' must contain at least one message.", param="messages")
         return fields["messages"]
     if "prompt" not in fields:
         raise BadRequest("Give 'prompt', a string, or 'messages', a list of messages.")
     prompt = parse_field(fields, "prompt", str, "a string")
     if not prompt:
-        raise BadRequest("'prompt' must be a string that is not empty.", param="prompt")
+        raise BadRequest("'prompt' must be a non-empty string.", param="prompt")
     return msgspec.Raw(msgspec.json.encode([{"role": "user", "content": prompt}]))
 
 
 async def respond(failover: Failover, call: InferenceCall) -> Response:
-    """Sends the call and makes the chat endpoint's response of the answer."""
-    answer = await failover.send(call)
+    """Send `call`, and return the chat endpoint's response."""
+    upstream = await failover.send(call)
     if not call.stream:
-        async with answer:
-            content = reply(await answer.read(), answer.headers)
-        return Response(content, headers=answer.headers, media_type="application/json")
-    return EventStreamResponse(answer, Deltas(answer.record), failover.settings.stream_idle, sse.CONTENT_TYPE)
+        async with upstream:
+            content = reply_to(await upstream.read(), upstream.headers)
+        return Response(content, headers=upstream.headers, media_type="application/json")
+    return EventStreamResponse(upstream, ChatDeltas(upstream.record), failover.settings.stream_idle, sse.CONTENT_TYPE)
 
 
-def reply(body: bytes, headers: Mapping[str, str]) -> bytes:
-    """The chat endpoint's JSON for a completion. Raises `UpstreamFailure` when it is none."""
+def reply_to(body: bytes, headers: Mapping[str, str]) -> bytes:
+    """Return the endpoint's JSON for a completion: `{"id", "model", "reply", "finish_reason", "usage"}`.
+
+    Raise `UpstreamFailure` if `body` is something else.
+    """
     try:
         completion = msgspec.json.decode(body, type=Completion)
         choice = completion.choices[0]
-    except (*UNREADABLE, IndexError):
+    except (*INVALID_JSON, IndexError):
         raise UpstreamFailure(502, headers) from None
     return msgspec.json.encode(
         {
@@ -132,8 +148,11 @@ def reply(body: bytes, headers: Mapping[str, str]) -> bytes:
     )
 
 
-class Deltas(Events):
-    """The chat endpoint's events for a streamed completion."""
+class ChatDeltas(StreamFilter):
+    """Turn a streamed completion into the endpoint's events.
+
+    They are `{"delta": TEXT}` for each chunk with text, then `{"finish_reason": ..., "usage": ...}`, then `[DONE]`.
+    """
 
     def __init__(self, record: CallRecord) -> None:
         super().__init__(record)
@@ -145,40 +164,40 @@ class Deltas(Events):
         output = []
         for data in self.parser.feed(chunk):
             if data == sse.DONE:
-                # Formatted anew, since an event of several lines leaves line breaks in it.
+                # Formatted again, because the data of an event with several lines has line breaks.
                 usage = msgspec.json.format(self.usage, indent=-1)
                 last = msgspec.json.encode({"finish_reason": self.finish_reason, "usage": msgspec.Raw(usage)})
                 output += [sse.event(last), sse.event(sse.DONE)]
-                self.is_done = self.is_over = True
-                self.record.completed()
+                self.progress = Progress.FINISHED
                 break
             self.record.read_event(data)
-            piece = chunk_in(data)
-            if piece is None:
-                self.is_broken = True
+            parsed = parse_chunk(data)
+            if parsed is None:
+                self.progress = Progress.INVALID
                 break
-            self.usage = piece.usage if piece.usage != NULL else self.usage
-            for choice in piece.choices:
+            self.usage = parsed.usage if parsed.usage != NULL else self.usage
+            for choice in parsed.choices:
                 self.finish_reason = choice.finish_reason or self.finish_reason
                 if choice.delta and (text := choice.delta.text()):
                     output.append(sse.event(ENCODER.encode({"delta": text})))
-        self.is_broken = self.is_broken or len(self.parser.rest) + self.parser.size > LARGEST
+        if self.parser.buffered > MAX_EVENT_SIZE and not self.is_complete:
+            self.progress = Progress.INVALID
         return b"".join(output)
 
     def end(self) -> bytes:
-        if self.is_done:
+        if self.is_complete:
             return b""
-        # The last event may lack its end, and a carriage return its other half.
+        # The last event may lack its end, and a carriage return its line feed.
         output = self.feed(b"\n\n")
-        if not self.is_done:
-            raise StreamBroken
+        if not self.is_complete:
+            raise StreamInterrupted
         return output
 
 
-def chunk_in(data: bytes) -> Chunk | None:
-    """The chunk that an event brings; None for what is none, but an error or nonsense."""
+def parse_chunk(data: bytes) -> Chunk | None:
+    """Return the chunk in an event's data, None if it is an error or unreadable."""
     try:
         chunk = DECODER.decode(data)
-    except UNREADABLE:
+    except INVALID_JSON:
         return None
     return chunk if chunk.error == NULL else None

@@ -1,4 +1,4 @@
-"""The models that callers may name: the configured deployments and their aliases."""
+"""List the models that callers may name: the configured deployments and their aliases."""
 
 import msgspec
 
@@ -7,7 +7,10 @@ from shared.settings import Settings
 
 
 class Model(msgspec.Struct, frozen=True):
-    """https://platform.openai.com/docs/api-reference/models/object. Azure does not tell when a deployment was created."""
+    """A model in OpenAI's format; `created` is always 0, because Azure does not report it.
+
+    https://platform.openai.com/docs/api-reference/models/object
+    """
 
     id: str
     object: str = "model"
@@ -16,20 +19,20 @@ class Model(msgspec.Struct, frozen=True):
 
 
 def deployment_for(model: str, settings: Settings) -> str:
-    """The deployment that answers to `model`. Raises `ModelNotFound` for one that the settings do not list."""
+    """Return the deployment behind the model `model`. Raise `ModelNotFound` if the settings do not list it."""
     try:
         return settings.deployments[model]
     except KeyError:
-        listed = "GET /api/v1/models lists those there are."
+        listed = "GET /api/v1/models lists the models."
         raise ModelNotFound(f"There is no model {model[:64]!r} here. {listed}", param="model") from None
 
 
-def listing(settings: Settings) -> bytes:
-    """All of them, as JSON in OpenAI's shape."""
+def list_models(settings: Settings) -> bytes:
+    """Return all models as JSON: `{"object": "list", "data": [...]}`."""
     return msgspec.json.encode({"object": "list", "data": [Model(name) for name in settings.deployments]})
 
 
-def model(name: str, settings: Settings) -> bytes:
-    """One of them, as JSON in OpenAI's shape. Raises `ModelNotFound`."""
+def retrieve_model(name: str, settings: Settings) -> bytes:
+    """Return one model as JSON. Raise `ModelNotFound`."""
     deployment_for(name, settings)
     return msgspec.json.encode(Model(name))

@@ -1,48 +1,39 @@
-"""From Azure's answer to the caller's response, unless the caller hangs up before."""
-
-import asyncio
-from collections.abc import Coroutine
-from typing import Any
+"""Serve operations of the OpenAI API: send the caller's request to Azure, and pass its response back."""
 
 from azurefunctions.extensions.http.fastapi import Request, Response
-from starlette.types import Receive
 
-from shared.errors import CallerGone
+from shared.openai_api.request_body import read_body
+from shared.openai_api.translate import create_call, stored_response_call
+from shared.streaming.disconnects import cancel_on_disconnect
 from shared.streaming.filters import WholeEvents, WithoutUsage
-from shared.streaming.response import EventStreamResponse, disconnect
+from shared.streaming.response import EventStreamResponse
 from shared.upstream.failover import Failover
 from shared.upstream.request import InferenceCall
 
 
+async def create(
+    request: Request, failover: Failover, caller: str, operation: str, deployment: str | None = None
+) -> Response:
+    """Serve an operation that creates something, with the deployment in the path, `deployment`, or in the body."""
+    settings = failover.settings
+    body = await read_body(request, settings)
+    call = create_call(request, body, settings, operation=operation, caller=caller, deployment=deployment)
+    return await cancel_on_disconnect(request, respond(failover, call))
+
+
+async def stored_response(request: Request, failover: Failover, caller: str, part: str = "") -> Response:
+    """Serve an operation on a response that Azure has stored, or on its `part`. Ignore the request's body."""
+    call = stored_response_call(request, caller=caller, part=part)
+    await read_body(request, failover.settings)
+    return await cancel_on_disconnect(request, respond(failover, call))
+
+
 async def respond(failover: Failover, call: InferenceCall) -> Response:
-    """Sends the call, and passes Azure's answer on: its status, its bytes, and the headers that callers may see."""
-    answer = await failover.send(call)
-    if not answer.is_event_stream:
-        async with answer:
-            body = await answer.read()
-        return Response(body, answer.response.status_code, {**answer.headers, "content-type": answer.content_type})
-    events = WithoutUsage(answer.record) if call.adds_usage else WholeEvents(answer.record)
-    return EventStreamResponse(answer, events, failover.settings.stream_idle, answer.content_type)
-
-
-async def unless_hung_up[T](request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the caller hangs up first; then raises `CallerGone`.
-
-    The request's body must have been read. The Functions worker by itself lets a function run on for nobody.
-    """
-    working = asyncio.current_task()
-    assert working
-    watching = asyncio.create_task(cancel_at_disconnect(request.receive, working))
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if watching.done() and not working.uncancel():
-            raise CallerGone from None
-        raise
-    finally:
-        watching.cancel()
-
-
-async def cancel_at_disconnect(receive: Receive, working: asyncio.Task[Any]) -> None:
-    await disconnect(receive)
-    working.cancel()
+    """Send `call`, and return Azure's response: its status, its body and the headers that clients may see."""
+    upstream = await failover.send(call)
+    if not upstream.is_event_stream:
+        async with upstream:
+            body = await upstream.read()
+        return Response(body, upstream.response.status_code, {**upstream.headers, "content-type": upstream.content_type})
+    events = WithoutUsage(upstream.record) if call.hides_usage else WholeEvents(upstream.record)
+    return EventStreamResponse(upstream, events, failover.settings.stream_idle, upstream.content_type)

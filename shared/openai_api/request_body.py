@@ -1,4 +1,4 @@
-"""A request's body: taken in within its limits, and read as far as its top-level fields."""
+"""Read a request's body within its limits, and parse its top-level fields."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import msgspec
 from azurefunctions.extensions.http.fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from shared.errors import BadRequest, BodyTooLarge, BodyTooSlow, CallerGone, EncodedBody
+from shared.errors import BadRequest, ClientDisconnected, RequestTimeout, RequestTooLarge, UnsupportedEncoding
 from shared.settings import Settings
 
 Fields = dict[str, msgspec.Raw]
@@ -14,14 +14,13 @@ NULL = msgspec.Raw(b"null")
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
-    """The request's body. Raises `BodyTooLarge`, `BodyTooSlow`, `EncodedBody` and `CallerGone`.
+    """Return the body. Raise `RequestTooLarge`, `RequestTimeout`, `UnsupportedEncoding` or `ClientDisconnected`.
 
-    A body that is too large, its length declared or not, is read to its end and dropped: HTTP clients that are cut off
-    while they send report a broken connection instead of the answer. The Functions host bounds what arrives
-    (104,857,600 bytes).
+    A body that is too large is read to its end and dropped: HTTP clients that are cut off while they send report a
+    broken connection instead of the response. The Functions host bounds what arrives (104,857,600 bytes).
     """
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise EncodedBody
+        raise UnsupportedEncoding
     limit = settings.max_body_bytes
     body = bytearray()
     size = 0
@@ -34,18 +33,18 @@ async def read_body(request: Request, settings: Settings) -> bytes:
                 else:
                     body.clear()
     except ClientDisconnect:
-        raise CallerGone from None
+        raise ClientDisconnected from None
     except TimeoutError:
-        raise BodyTooSlow from None
+        raise RequestTimeout from None
     if size > limit:
-        raise BodyTooLarge(f"The request's body is larger than the {limit} bytes that this app accepts.")
+        raise RequestTooLarge(f"The request's body is larger than the {limit} bytes that this app accepts.")
     return bytes(body)
 
 
 def parse_fields(body: bytes) -> Fields:
-    """The top-level fields of a JSON object, each as the bytes it came in. Of a field given twice, the last counts.
+    """Return the top-level fields of a JSON object, each as its original bytes. Of a repeated field the last one counts.
 
-    Raises `BadRequest` for anything else. Nothing inside the fields is checked but that it is well-formed.
+    Raise `BadRequest` for anything else. The values are only checked to be well-formed.
     """
     try:
         body.decode()
@@ -62,7 +61,7 @@ def parse_fields(body: bytes) -> Fields:
 
 
 def parse_field[T](fields: Fields, name: str, kind: type[T], expected: str) -> T | None:
-    """The field `name` as a `kind`, None when it is absent or null. Raises `BadRequest` with what is `expected`."""
+    """Return the field `name` as a `kind`, None if it is absent or null. Raise `BadRequest` that says what is `expected`."""
     if name not in fields:
         return None
     try:

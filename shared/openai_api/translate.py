@@ -1,4 +1,4 @@
-"""What a caller's HTTP request asks for: the deployment that it names, the body for Azure, the headers to pass on."""
+"""Translate a caller's request into a call to Azure: the deployment, the body and the headers."""
 
 import re
 from typing import Any
@@ -10,60 +10,67 @@ from shared.errors import BadRequest, ResponseNotFound
 from shared.openai_api.models import deployment_for
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields
 from shared.settings import Settings
-from shared.upstream.request import CHAT_COMPLETIONS, RESPONSES, InferenceCall, is_in_address, is_since
-from shared.wire import header_safe
+from shared.upstream.headers import header_safe
+from shared.upstream.request import (
+    CHAT_COMPLETIONS,
+    RESPONSES,
+    STORED_RESPONSE,
+    InferenceCall,
+    has_deployment_in_path,
+    is_since,
+    path_of,
+)
 
 FALSE = msgspec.Raw(b"false")
 
-# The first dated API version in which Azure knows `stream_options`; earlier ones refuse it.
+# The first dated API version in which Azure knows `stream_options`; earlier ones reject it.
 # https://github.com/Azure/azure-rest-api-specs, cognitiveservices/data-plane/AzureOpenAI/inference
 STREAM_OPTIONS_SINCE = "2024-09-01"
-# What of the caller's headers Azure may see. Credentials and cookies never pass.
-# With the most characters; longer ones are dropped. https://www.w3.org/TR/trace-context/#tracestate-limits
+# The caller's headers that go to Azure, with their longest value; credentials and cookies never do.
+# https://www.w3.org/TR/trace-context/#tracestate-limits
 FORWARDED_HEADERS = {"traceparent": 128, "tracestate": 512, "x-client-request-id": 128}
-# An address is made of it, so it must not be able to lead to another operation.
+# It becomes part of a path, so it must not lead to another operation.
 RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-# The query parameters that may go to Azure with a stored response; lists come as `include` or `include[]`.
+# The query parameters of stored responses that go to Azure; lists come as `include` or `include[]`.
 # https://platform.openai.com/docs/api-reference/responses
 RESPONSE_QUERY = ("after", "before", "include_obfuscation", "limit", "order", "starting_after", "stream")
 RESPONSE_QUERY_LISTS = ("include",)
 
 
-def creation(
-    operation: str, body: bytes, request: Request, settings: Settings, caller: str, named: str | None = None
+def create_call(
+    request: Request, body: bytes, settings: Settings, *, operation: str, caller: str, deployment: str | None
 ) -> InferenceCall:
-    """The call that a request in OpenAI's wire format asks for: a chat completion, embeddings or a response.
+    """Return the call for a request that creates a chat completion, embeddings or a response.
 
-    `named` is the deployment in the address, where there is one; else the body's `model` counts. The body goes out as it
-    came, or, where Azure looks into it for the deployment, as the same values with the deployment for a `model`; with
-    STREAM_USAGE, a streamed chat's asks for the usage.
-    Raises `BadRequest` and `ModelNotFound`.
+    The deployment is the path's, `deployment`, or else the body's `model`. The body goes out unchanged, or, where Azure
+    takes the deployment from it, with the deployment as its `model`; with STREAM_USAGE a streamed chat asks for usage.
+    Raise `BadRequest` and `ModelNotFound`.
     """
     fields = parse_fields(body)
-    deployment = deployment_of(fields, settings, named)
+    deployment = deployment_of(fields, settings, deployment)
     stream = is_streamed(fields)
     adds_usage = stream and operation == CHAT_COMPLETIONS and settings.stream_usage and ask_for_usage(fields, settings)
-    in_address = is_in_address(operation, settings.api_version)
-    if not in_address:
+    names_model = not has_deployment_in_path(operation, settings.api_version)
+    if names_model:
         fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
-    if adds_usage or not in_address:
-        body = msgspec.json.encode(fields)
     return InferenceCall(
-        operation,
-        deployment,
-        body,
-        headers_to_send(request, stream=stream),
-        caller,
-        stream,
-        is_about_stored=operation == RESPONSES and fields.get("previous_response_id", NULL) != NULL,
-        adds_usage=adds_usage,
+        operation=operation,
+        path=path_of(operation, deployment, settings.api_version),
+        deployment=deployment,
+        body=msgspec.json.encode(fields) if adds_usage or names_model else body,
+        headers=headers_to_send(request, stream=stream),
+        caller=caller,
+        stream=stream,
+        needs_stored_response=operation == RESPONSES and fields.get("previous_response_id", NULL) != NULL,
+        hides_usage=adds_usage,
     )
 
 
 def ask_for_usage(fields: Fields, settings: Settings) -> bool:
-    """Has Azure tell the token usage of a streamed chat at its end. False where that is not up to the app:
+    """Ask Azure for the usage at the end of a streamed chat, by setting `stream_options`. Return whether it was set.
 
-    the caller has asked for it, the options are Azure's to refuse, or the API version does not know them.
+    It is left alone where the caller has set it, where it is malformed (Azure says so), and where the API version does
+    not know it.
     """
     try:
         options = msgspec.json.decode(fields.get("stream_options", NULL), type=Fields | None) or {}
@@ -76,8 +83,8 @@ def ask_for_usage(fields: Fields, settings: Settings) -> bool:
     return True
 
 
-def stored_response(request: Request, caller: str, part: str = "") -> InferenceCall:
-    """The call about the stored response that the address names, or `part` of it. Raises `ResponseNotFound`."""
+def stored_response_call(request: Request, *, caller: str, part: str = "") -> InferenceCall:
+    """Return the call for a request about a stored response, or about its `part`. Raise `ResponseNotFound`."""
     response_id = request.path_params.get("id", "")
     if not RESPONSE_ID.fullmatch(response_id):
         raise ResponseNotFound
@@ -87,37 +94,38 @@ def stored_response(request: Request, caller: str, part: str = "") -> InferenceC
             query[name] = values
     stream = query.get("stream") == "true"
     return InferenceCall(
-        "/".join(filter(None, (RESPONSES, response_id, part))),
-        "",
-        b"",
-        headers_to_send(request, stream=stream),
-        caller,
-        stream,
+        operation=STORED_RESPONSE,
+        path="/".join(filter(None, (RESPONSES, response_id, part))),
+        deployment="",
+        body=b"",
+        headers=headers_to_send(request, stream=stream),
+        caller=caller,
+        stream=stream,
         method=request.method,
         query=query,
-        is_about_stored=True,
+        needs_stored_response=True,
     )
 
 
 def is_streamed(fields: Fields) -> bool:
-    """Whether the caller wants the answer as a stream. Raises `BadRequest`."""
+    """Return whether the caller wants a stream. Raise `BadRequest`."""
     return parse_field(fields, "stream", bool, "true or false") or False
 
 
-def deployment_of(fields: Fields, settings: Settings, named: str | None = None) -> str:
-    """The deployment that is `named` or else that the field `model` asks for, by default the app's.
+def deployment_of(fields: Fields, settings: Settings, model: str | None = None) -> str:
+    """Return the deployment behind `model`, or else behind the field `model`; the app's default if there is neither.
 
-    Raises `BadRequest` and `ModelNotFound`.
+    Raise `BadRequest` and `ModelNotFound`.
     """
     if any(name != "model" and name.lower() == "model" for name in fields):
-        # Whoever reads the body next may not care for case, and take a `MODEL` that nobody has looked at.
-        raise BadRequest("The field 'model' must be written in small letters.", param="model")
-    model = parse_field(fields, "model", str, "a string") if named is None else named
+        # Azure may ignore case, and use a `MODEL` that nobody has checked.
+        raise BadRequest("The field 'model' must be lowercase.", param="model")
+    model = parse_field(fields, "model", str, "a string") if model is None else model
     return settings.default_deployment if model is None else deployment_for(model, settings)
 
 
 def headers_to_send(request: Request, *, stream: bool) -> dict[str, str]:
-    """The headers for Azure, the caller's own among them. One in other than printable ASCII, or too long, is dropped."""
+    """Return the headers for Azure, with the caller's own among them unless they are too long or not printable ASCII."""
     callers = {name: request.headers.get(name, "") for name in FORWARDED_HEADERS}
     return {
         **header_safe({name: value for name, value in callers.items() if 0 < len(value) <= FORWARDED_HEADERS[name]}),

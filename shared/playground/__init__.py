@@ -1,4 +1,4 @@
-"""A page to chat with the app in a browser: it is sent as one that brings all it needs, and may load nothing else."""
+"""Serve the chat page: one document with its style and scripts, which may load nothing else."""
 
 import base64
 import functools
@@ -11,7 +11,7 @@ STYLE, SCRIPTS = "style.css", ("requests.js", "app.js")
 
 @functools.cache
 def page() -> tuple[bytes, dict[str, str]]:
-    """The page, and the headers to send it with. Its own script and style are allowed by their hashes, others are not.
+    """Return the page and its headers. The content security policy allows its own script and style by their hashes.
 
     https://developer.mozilla.org/docs/Web/HTTP/Guides/CSP
     """

@@ -1,4 +1,4 @@
-"""A stream on its way to the caller: silence, breaks, slow callers and those who hang up."""
+"""Send a stream to the client: keep-alive, time-outs, interruptions and disconnects."""
 
 import asyncio
 from contextlib import suppress
@@ -6,108 +6,113 @@ from contextlib import suppress
 from azurefunctions.extensions.http.fastapi import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from shared.errors import CallerGone, StreamBroken, as_gateway_error
+from shared.error_responses import as_gateway_error
+from shared.errors import ClientDisconnected, GatewayError, StreamInterrupted
 from shared.streaming import sse
-from shared.streaming.filters import Events
+from shared.streaming.disconnects import wait_for_disconnect
+from shared.streaming.filters import Progress, StreamFilter
+from shared.telemetry.call_record import DISCONNECTED, SUCCEEDED, Outcome, interrupted
 from shared.upstream.endpoint import TRANSPORT_ERRORS
-from shared.upstream.response import Answer
+from shared.upstream.response import UpstreamResponse
 
-# Seconds. Azure's load balancer cuts a connection that is silent for about 230 s.
+# Seconds. Azure's load balancer closes a connection on which nothing is sent for about 230 s.
+# https://learn.microsoft.com/azure/azure-functions/functions-scale#timeout
 KEEP_ALIVE_INTERVAL = 15.0
-DRAIN_LIMIT = 1.0
+# Seconds that Azure's stream may take to end after its last event.
+DRAIN_TIMEOUT = 1.0
 
 
 class EventStreamResponse(StreamingResponse):
-    """Streams what `events` makes of `answer`, and closes the answer however the stream ends.
+    """Stream what `events` makes of Azure's response, and close that response however the stream ends.
 
-    A comment goes out for every `KEEP_ALIVE_INTERVAL` of silence; one of more than `idle` seconds is a failure. A failure
-    becomes one last event in OpenAI's error shape, without `[DONE]`. A caller who takes nothing for `idle` seconds is
-    held to be gone. What it has of `StreamingResponse` are the headers, without a length.
+    Send a comment after every `KEEP_ALIVE_INTERVAL` of silence. End the stream with an error event, and without
+    `[DONE]`, when it fails or Azure sends nothing for `idle` seconds. Give up a client that takes nothing for `idle`
+    seconds. `StreamingResponse` contributes the headers, which have no content length.
     """
 
-    def __init__(self, answer: Answer, events: Events, idle: float, content_type: str) -> None:
-        self.answer = answer
-        self.record = answer.record
+    def __init__(self, upstream: UpstreamResponse, events: StreamFilter, idle: float, content_type: str) -> None:
+        self.upstream = upstream
         self.events = events
         self.idle = idle
         self.clock = asyncio.get_running_loop().time
         self.last_chunk = self.last_sent = self.clock()
-        # Comments are sent from another task than the rest.
+        # Two tasks send: one forwards the stream, the other sends comments and errors.
         self.sending = asyncio.Lock()
-        # The last header keeps proxies such as nginx from collecting the events.
         headers = {
-            **answer.headers,
+            **upstream.headers,
             "content-type": content_type,
             "cache-control": "no-cache",
+            # Keeps proxies such as nginx from buffering the events.
             "x-accel-buffering": "no",
         }
         super().__init__(iter(()), 200, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        relaying, leaving = asyncio.create_task(self.relay(send)), asyncio.create_task(disconnect(receive))
+        forwarding = asyncio.create_task(self.forward(send))
+        disconnected = asyncio.create_task(wait_for_disconnect(receive))
+        outcome = DISCONNECTED
         try:
-            while not (relaying.done() or leaving.done()):
-                # Time is looked at here, and not at every chunk.
-                await asyncio.wait({relaying, leaving}, timeout=self.due(), return_when=asyncio.FIRST_COMPLETED)
-                if not (relaying.done() or leaving.done()):
-                    await self.act_on_time(send)
-            if relaying.done():
-                relaying.result()
-        except Stalled as exc:
-            # Returning before the end has the server cut the connection.
-            self.record.broke_off(CallerGone.code, exc)
+            while not (forwarding.done() or disconnected.done()):
+                # Time is checked here and not for every chunk, which would cost a timer each.
+                timeout = self.seconds_until_check()
+                await asyncio.wait({forwarding, disconnected}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                if not (forwarding.done() or disconnected.done()):
+                    await self.check_time(send)
+            if forwarding.done():
+                forwarding.result()
+        except ClientStalled as exc:
+            # Returning before the last message makes the server close the connection.
+            outcome = interrupted(ClientDisconnected.code, exc)
         except Exception as exc:
-            await end(relaying)
-            await self.tell_failure(exc, send)
+            await cancel(forwarding)
+            outcome = await self.send_error(exc, send)
         finally:
-            await end(relaying, leaving)
-            await self.answer.aclose()
-            # What a task has raised leads to this frame by its traceback.
-            del relaying, leaving
+            await cancel(forwarding, disconnected)
+            await self.upstream.aclose(SUCCEEDED if self.events.is_complete else outcome)
+            # A failed task's traceback leads to this frame.
+            del forwarding, disconnected
 
-    async def relay(self, send: Send) -> None:
-        """Sends the status, and what is to be made of all that comes from Azure."""
+    async def forward(self, send: Send) -> None:
+        """Send the status, and what the filter makes of Azure's chunks."""
         await self.send(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         events = self.events
         try:
-            while chunk := await self.answer.next_chunk():
+            while chunk := await self.upstream.next_chunk():
                 self.last_chunk = self.clock()
-                self.record.chunk_came()
+                self.upstream.record.chunk_received()
                 if output := events.feed(chunk):
                     await self.send(send, body_message(output))
-                if events.is_over:
+                if events.progress is Progress.FINISHED:
                     await self.drain()
                     break
-                if events.is_broken:
-                    raise StreamBroken
+                if events.progress is Progress.INVALID:
+                    raise StreamInterrupted
         except TRANSPORT_ERRORS:
-            if not events.is_done:
+            if not events.is_complete:
                 raise
-        output = events.end()
-        self.record.completed()
-        await self.send(send, body_message(output, more=False))
+        await self.send(send, body_message(events.end(), more=False))
 
     async def send(self, send: Send, message: Message) -> None:
         async with self.sending:
             self.last_sent = self.clock()
             await send(message)
 
-    def due(self) -> float:
-        """Seconds until the next moment at which time may ask for something."""
+    def seconds_until_check(self) -> float:
+        """Return the seconds until a comment or a time-out may be due."""
         now = self.clock()
         if self.sending.locked():
-            # A silence may begin as soon as that is over.
+            # Silence may begin as soon as the client has taken the message.
             return min(max(self.last_sent + self.idle - now, 0), KEEP_ALIVE_INTERVAL)
         return max(min(self.last_chunk + self.idle, self.last_sent + KEEP_ALIVE_INTERVAL) - now, 0)
 
-    async def act_on_time(self, send: Send) -> None:
-        """Sends a comment when one is due. Raises `TimeoutError` when Azure, and `Stalled` when the caller is too slow."""
+    async def check_time(self, send: Send) -> None:
+        """Send a comment if one is due. Raise `TimeoutError` if Azure is too slow, `ClientStalled` if the client is."""
         now = self.clock()
         if self.sending.locked():
-            # A caller who takes long is no silence of Azure's.
+            # Azure's silence does not count while the client is slow.
             self.last_chunk = now
             if now >= self.last_sent + self.idle:
-                raise Stalled
+                raise ClientStalled
         elif now >= self.last_chunk + self.idle:
             raise TimeoutError
         elif now >= self.last_sent + KEEP_ALIVE_INTERVAL:
@@ -118,44 +123,40 @@ class EventStreamResponse(StreamingResponse):
             async with asyncio.timeout(self.idle):
                 await self.send(send, message)
         except TimeoutError:
-            raise Stalled from None
+            raise ClientStalled from None
 
-    async def tell_failure(self, exc: Exception, send: Send) -> None:
-        """Ends the stream with an event that tells of `exc`, unless the caller has had all of it before."""
-        event = b""
-        if not self.events.is_done:
-            broken = isinstance(exc, (*TRANSPORT_ERRORS, TimeoutError, StreamBroken))
-            error = StreamBroken() if broken else as_gateway_error(exc)
-            self.record.broke_off(str(error.code), exc)
+    async def send_error(self, exc: Exception, send: Send) -> Outcome:
+        """End the stream with an error event for `exc`, unless its content is complete. Return the call's outcome."""
+        outcome, event = SUCCEEDED, b""
+        if not self.events.is_complete:
+            is_interruption = isinstance(exc, (*TRANSPORT_ERRORS, TimeoutError, StreamInterrupted))
+            error: GatewayError = StreamInterrupted() if is_interruption else as_gateway_error(exc)
+            outcome = interrupted(str(error.code), exc)
             event = sse.event(error.body())
-        with suppress(Stalled):
+        with suppress(ClientStalled):
             await self.send_in_time(send, body_message(event, more=False))
+        return outcome
 
     async def drain(self) -> None:
-        """Reads what is left of an answer that has told all, for a moment: its connection can then serve another call."""
+        """Read the end of a complete stream, for at most `DRAIN_TIMEOUT`, so that its connection can be used again."""
         try:
-            async with asyncio.timeout(DRAIN_LIMIT):
-                while await self.answer.next_chunk():
+            async with asyncio.timeout(DRAIN_TIMEOUT):
+                while await self.upstream.next_chunk():
                     pass
         except (*TRANSPORT_ERRORS, TimeoutError):
             pass
 
 
-class Stalled(Exception):
-    """The caller takes nothing any more."""
+class ClientStalled(Exception):
+    """The client has taken nothing for too long."""
 
 
 def body_message(content: bytes, *, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": content, "more_body": more}
 
 
-async def end(*tasks: asyncio.Task[None]) -> None:
-    """Cancels those that still run. Their failures, if nobody has seen them yet, are seen with that."""
+async def cancel(*tasks: asyncio.Task[None]) -> None:
+    """Cancel `tasks`, wait for them, and ignore their exceptions, which asyncio would log otherwise."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -1,203 +1,197 @@
-"""What each call has used, how long it took and why it failed: metrics, a span and one line, told when it ends.
+"""Record one call: what it used, how long it took and how it ended.
 
-Names are those of OpenTelemetry's GenAI conventions (https://github.com/open-telemetry/semantic-conventions-genai),
-which are still in development: all of them stand here. What is the app's own begins with `gateway.`. Until an SDK
-is configured, OpenTelemetry drops all but the line. Prompts and replies are never recorded.
+The record becomes metrics, a span and a line of the access log when the call ends. Prompts and replies are never
+recorded. Names are those of OpenTelemetry's GenAI conventions, as in `metrics`.
 """
 
 import asyncio
-import logging
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from opentelemetry import context, metrics, trace
+from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from shared.errors import CallerGone, GatewayError, UnexpectedError, UpstreamRefusal
+from shared.errors import ClientDisconnected, GatewayError, InternalError, UpstreamErrorResponse, error_detail, loggable
 from shared.streaming import sse
-from shared.upstream.request import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES, InferenceCall
-from shared.wire import FINISHED, TELLING, Told, error_of, loggable, told_by
+from shared.telemetry import access_log, metrics
+from shared.telemetry.usage import FINAL_STATES, METADATA, ResponseMetadata, metadata_of
 
-logger = logging.getLogger(__name__)
-
-SCOPE = "azure_functions_openai"
 TRACE_CONTEXT = TraceContextTextMapPropagator()
-SECONDS = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
-TOKENS = [4**power for power in range(14)]
+tracer = trace.get_tracer(metrics.SCOPE)
 
-tracer = trace.get_tracer(SCOPE)
-meter = metrics.get_meter(SCOPE)
-duration = meter.create_histogram(
-    "gen_ai.client.operation.duration",
-    "s",
-    "How long calls took, up to the end of their answer.",
-    explicit_bucket_boundaries_advisory=SECONDS,
-)
-time_to_first_chunk = meter.create_histogram(
-    "gen_ai.client.operation.time_to_first_chunk",
-    "s",
-    "How long streams took to their first chunk.",
-    explicit_bucket_boundaries_advisory=SECONDS,
-)
-token_usage = meter.create_histogram(
-    "gen_ai.client.token.usage", "{token}", "Tokens that calls used.", explicit_bucket_boundaries_advisory=TOKENS
-)
-endpoint_up = meter.create_gauge("gateway.endpoint.up", "1", "What the timer found of an endpoint: 1 up, 0 not.")
-
-# The operations that use tokens, with their names in the conventions, which know no other for a response.
-OPERATION_NAMES = {CHAT_COMPLETIONS: "chat", RESPONSES: "chat", EMBEDDINGS: "embeddings"}
-STORED_RESPONSE = "stored_response"
-# What Azure's support asks for, as the line has it.
+# The operations that use tokens, by their paths, with their names in the conventions, which have none for responses.
+GEN_AI_OPERATIONS = {"chat/completions": "chat", "responses": "chat", "embeddings": "embeddings"}
+WITHOUT_OUTPUT_TOKENS = {"embeddings"}
+# The ids that Azure's support asks for, with their names in the access log.
 REQUEST_IDS = {"apim-request-id": "apim_request_id", "x-request-id": "request_id"}
-# How many of a stream's events are looked at for the model's name: Azure's first has none.
-BEGINNINGS = 8
+# How many of a stream's events are searched for the model's name, which Azure's first event lacks.
+EVENTS_UNTIL_MODEL = 8
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call ended: an error code and what caused it, both empty after a success.
+
+    `status` is the HTTP status of the response, None where it is Azure's.
+    """
+
+    error: str = ""
+    status: int | None = None
+    cause: str = ""
+
+
+SUCCEEDED = Outcome()
+DISCONNECTED = Outcome(ClientDisconnected.code)
+
+
+def failed(exc: BaseException) -> Outcome:
+    """Return the outcome of a call that `exc` ended before its response began. Cancellation means a disconnect."""
+    if isinstance(exc, asyncio.CancelledError):
+        exc = ClientDisconnected()
+    error = exc if isinstance(exc, GatewayError) else InternalError()
+    if isinstance(error, UpstreamErrorResponse):
+        is_filtered = error_detail(error.content).code == "content_filter"
+        return Outcome("content_filter" if is_filtered else str(error.status), error.status)
+    return Outcome(str(error.code), error.status)
+
+
+def interrupted(code: str, exc: Exception) -> Outcome:
+    """Return the outcome of a call whose response `exc` interrupted, with the error `code`."""
+    cause = type(exc).__name__
+    if code == InternalError.code:
+        # The host drops the log record with the traceback, so the access log has its file names and lines.
+        frames = reversed(traceback.extract_tb(exc.__traceback__))
+        cause += "".join(f"<{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+    return Outcome(code, cause=cause)
 
 
 class CallRecord:
-    """One call, from before its first attempt to the end of its answer.
+    """One call, from before its first attempt to the end of its response.
 
-    Until something else is told (`completed`, `failed`, `broke_off`), nobody has waited for the answer.
+    `operation` is the path of an operation or `stored_response`; `deployment` may be empty; `headers` may have the
+    caller's trace context.
     """
 
-    def __init__(self, call: InferenceCall) -> None:
+    def __init__(self, *, operation: str, deployment: str, caller: str, stream: bool, headers: Mapping[str, str]) -> None:
         self.started = time.perf_counter()
-        self.operation = call.operation if call.operation in OPERATION_NAMES else STORED_RESPONSE
-        self.stream = call.stream
-        self.status = CallerGone.status
-        self.error: str | None = CallerGone.code
-        self.cause = ""
+        self.operation = operation
+        self.stream = stream
+        self.status = 0
+        self.outcome: Outcome | None = None
         self.attempts = 0
         self.first_chunk: float | None = None
-        self.told = Told()
-        self.told_error = False
-        self.beginnings = 0
+        self.metadata = ResponseMetadata()
+        self.has_error = False
+        self.events_searched = 0
         self.request_ids: dict[str, str] = {}
-        name = OPERATION_NAMES.get(call.operation, STORED_RESPONSE)
+        name = GEN_AI_OPERATIONS.get(operation, operation)
         self.attributes: dict[str, str | int] = {
             "gen_ai.operation.name": name,
             "gen_ai.provider.name": "azure.ai.openai",
-            "gateway.caller": call.caller,
+            "gateway.caller": caller,
         }
-        if call.deployment:
-            self.attributes["gen_ai.request.model"] = call.deployment
-        # The invocation's context where the runtime has been told to attach it, else what the caller has sent.
+        if deployment:
+            self.attributes["gen_ai.request.model"] = deployment
+        # The parent is the invocation's span where the runtime attaches it, else the caller's.
         parent = context.get_current()
         if not trace.get_current_span(parent).get_span_context().is_valid:
-            parent = TRACE_CONTEXT.extract(call.headers, parent)
+            parent = TRACE_CONTEXT.extract(headers, parent)
+        self.parent = parent
         self.span = tracer.start_span(
-            f"{name} {call.deployment}".rstrip(),
+            f"{name} {deployment}".rstrip(),
             parent,
             trace.SpanKind.CLIENT,
-            {**self.attributes, "gen_ai.request.stream": call.stream},
+            {**self.attributes, "gen_ai.request.stream": stream},
         )
-        self.parent = parent
 
-    def traced(self, call: InferenceCall) -> InferenceCall:
-        """`call` with a trace context that has Azure's spans belong to this record's, where there is one."""
-        if self.span is trace.get_current_span(self.parent):
-            return call
-        headers = {**call.headers}
-        TRACE_CONTEXT.inject(headers, trace.set_span_in_context(self.span, self.parent))
-        return replace(call, headers=headers)
+    def trace_headers(self) -> dict[str, str]:
+        """Return the headers that make Azure's spans children of this call's; empty without an SDK."""
+        headers: dict[str, str] = {}
+        if self.span is not trace.get_current_span(self.parent):
+            TRACE_CONTEXT.inject(headers, trace.set_span_in_context(self.span, self.parent))
+        return headers
 
-    def asked(self, position: int, address: str, port: int) -> None:
-        """Another endpoint is about to be asked."""
+    def attempt_started(self, position: int, host: str, port: int) -> None:
+        """Record an attempt at the endpoint number `position`."""
         self.attempts += 1
-        self.attributes |= {"gateway.endpoint": position, "server.address": address, "server.port": port}
+        self.attributes |= {"gateway.endpoint": position, "server.address": host, "server.port": port}
 
-    def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """Azure has answered; what follows is the body."""
+    def response_started(self, status: int, headers: Mapping[str, str]) -> None:
+        """Record the status and the headers of Azure's response."""
         self.status = status
         self.request_ids = {name: loggable(headers[header]) for header, name in REQUEST_IDS.items() if header in headers}
 
-    def chunk_came(self) -> None:
+    def chunk_received(self) -> None:
+        """Record that a chunk of a stream has arrived; only the first one counts."""
         if self.first_chunk is None:
             self.first_chunk = time.perf_counter() - self.started
 
     def read_events(self, events: bytes) -> None:
-        """Reads what `events`, whole ones, tell besides what the model says."""
-        if self.wants(events):
+        """Read the metadata of whole events."""
+        if self.may_have_metadata(events):
             for data in sse.data_of(events):
                 self.read(data)
 
     def read_event(self, data: bytes) -> None:
-        """The same for one event's data."""
-        if self.wants(data):
+        """Read the metadata in the data of one event."""
+        if self.may_have_metadata(data):
             self.read(data)
 
-    def wants(self, events: bytes) -> bool:
-        if not self.told.model and self.beginnings < BEGINNINGS:
-            self.beginnings += 1
+    def may_have_metadata(self, events: bytes) -> bool:
+        if not self.metadata.model and self.events_searched < EVENTS_UNTIL_MODEL:
+            self.events_searched += 1
             return True
-        return TELLING.search(events) is not None
+        return METADATA.search(events) is not None
 
     def read(self, body: bytes) -> None:
-        """Reads what an answer, or the data of one event, tells; anything else is passed over."""
-        told = told_by(body)
-        told = told.response or told
-        known = self.told
-        known.id, known.model = told.id or known.id, told.model or known.model
-        known.usage, known.status = told.usage or known.usage, told.status or known.status
-        known.choices += [choice for choice in told.choices if choice.finish_reason]
-        self.told_error = self.told_error or told.is_error
+        """Read the metadata of a response's body or of an event's data; ignore anything else."""
+        new = metadata_of(body)
+        new = new.response or new
+        known = self.metadata
+        known.id, known.model = new.id or known.id, new.model or known.model
+        known.usage, known.status = new.usage or known.usage, new.status or known.status
+        known.choices += [choice for choice in new.choices if choice.finish_reason]
+        self.has_error = self.has_error or new.is_error
 
-    def completed(self) -> None:
-        """The answer has come to its end, or at least all that a caller waits for."""
-        # Who asks for a response that failed once has been answered.
-        is_news = self.operation != STORED_RESPONSE or self.told.status not in FINISHED
-        self.error = "upstream_error" if self.told_error and is_news else None
-
-    def failed(self, exc: BaseException) -> None:
-        """The call has ended with `exc`; one that was cancelled, since its caller is gone."""
-        if isinstance(exc, asyncio.CancelledError):
-            exc = CallerGone()
-        error = exc if isinstance(exc, GatewayError) else UnexpectedError("")
-        self.status, self.error = error.status, error.code
-        if isinstance(error, UpstreamRefusal):
-            is_filtered = error_of(error.content).code == "content_filter"
-            self.error = "content_filter" if is_filtered else str(error.status)
-
-    def broke_off(self, error: str, exc: Exception) -> None:
-        """The answer broke off after its status had gone out."""
-        self.error, self.cause = error, type(exc).__name__
-        if error == UnexpectedError.code:
-            # The record with the traceback is lost: to the host, the invocation has ended.
-            frames = reversed(traceback.extract_tb(exc.__traceback__))
-            self.cause += "".join(f"<{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
-
-    def end(self) -> None:
-        """Tells all that is known."""
+    def end(self, outcome: Outcome) -> None:
+        """Write metrics, span and access log. Only the first outcome counts."""
+        if self.outcome:
+            return
+        uses_tokens = self.operation in GEN_AI_OPERATIONS
+        if outcome == SUCCEEDED and self.has_error and (uses_tokens or self.metadata.status not in FINAL_STATES):
+            # A response that reports an error; a stored one that failed earlier was retrieved all right.
+            outcome = Outcome("upstream_error")
+        self.outcome = outcome
         took = time.perf_counter() - self.started
-        told, attributes = self.told, self.attributes
-        if told.model:
-            attributes["gen_ai.response.model"] = told.model
+        metadata, attributes = self.metadata, self.attributes
+        if metadata.model:
+            attributes["gen_ai.response.model"] = metadata.model
         tokens: dict[str, int] = {}
-        if told.usage and self.operation != STORED_RESPONSE:
-            # Who asks for a stored response again uses nothing.
-            tokens["input"] = told.usage.prompt_tokens or told.usage.input_tokens
-            if self.operation != EMBEDDINGS:
-                tokens["output"] = told.usage.completion_tokens or told.usage.output_tokens
+        if metadata.usage and uses_tokens:
+            tokens["input"] = metadata.usage.prompt_tokens or metadata.usage.input_tokens
+            if self.operation not in WITHOUT_OUTPUT_TOKENS:
+                tokens["output"] = metadata.usage.completion_tokens or metadata.usage.output_tokens
             for kind, count in tokens.items():
-                token_usage.record(count, {**attributes, "gen_ai.token.type": kind})
+                metrics.token_usage.record(count, {**attributes, "gen_ai.token.type": kind})
         if self.first_chunk is not None:
-            time_to_first_chunk.record(self.first_chunk, attributes)
-        outcome = {"error.type": self.error} if self.error else {}
-        duration.record(took, {**attributes, **outcome, "gateway.attempts": self.attempts})
+            metrics.time_to_first_chunk.record(self.first_chunk, attributes)
+        error = {"error.type": outcome.error} if outcome.error else {}
+        metrics.duration.record(took, {**attributes, **error, "gateway.attempts": self.attempts})
         if self.span.is_recording():
-            self.end_span(tokens, outcome)
-        self.write_line(took, tokens)
+            self.end_span(tokens, error)
+        self.write_access_log(outcome, took, tokens)
 
-    def end_span(self, tokens: Mapping[str, int], outcome: Mapping[str, str]) -> None:
-        told = self.told
-        reasons = [choice.finish_reason for choice in told.choices]
-        if told.status in FINISHED:
-            reasons.append(told.status)
+    def end_span(self, tokens: Mapping[str, int], error: Mapping[str, str]) -> None:
+        metadata = self.metadata
+        reasons = [choice.finish_reason for choice in metadata.choices]
+        if metadata.status in FINAL_STATES:
+            reasons.append(metadata.status)
         optional: dict[str, Any] = {
-            "gen_ai.response.id": told.id,
+            "gen_ai.response.id": metadata.id,
             "gen_ai.response.finish_reasons": reasons,
             "gen_ai.response.time_to_first_chunk": self.first_chunk,
         }
@@ -206,22 +200,24 @@ class CallRecord:
                 **self.attributes,
                 **{f"gen_ai.usage.{kind}_tokens": count for kind, count in tokens.items()},
                 **{name: value for name, value in optional.items() if value},
-                **outcome,
+                **error,
                 "gateway.attempts": self.attempts,
             }
         )
-        if outcome:
+        if error:
             self.span.set_status(trace.StatusCode.ERROR)
         self.span.end()
 
-    def write_line(self, took: float, tokens: Mapping[str, int]) -> None:
+    def write_access_log(self, outcome: Outcome, took: float, tokens: Mapping[str, int]) -> None:
         attributes, span = self.attributes, self.span.get_span_context()
-        known: list[tuple[str, object]] = [
+        fields: list[tuple[str, object]] = [
+            ("caller", attributes["gateway.caller"]),
+            ("operation", self.operation),
             ("deployment", attributes.get("gen_ai.request.model")),
             ("stream", str(self.stream).lower()),
-            ("status", self.status),
-            ("error", self.error),
-            ("cause", self.cause),
+            ("status", outcome.status or self.status),
+            ("error", outcome.error),
+            ("cause", outcome.cause),
             ("duration_ms", round(took * 1000)),
             ("first_chunk_ms", None if self.first_chunk is None else round(self.first_chunk * 1000)),
             *((f"{kind}_tokens", count) for kind, count in tokens.items()),
@@ -230,10 +226,4 @@ class CallRecord:
             *self.request_ids.items(),
             ("trace_id", trace.format_trace_id(span.trace_id) if span.is_valid else None),
         ]
-        parts = [f"{name}={value}" for name, value in known if value is not None and value != ""]
-        line = f"Call caller={attributes['gateway.caller']} operation={self.operation} {' '.join(parts)}"
-        if self.stream:
-            # Printed, because the host drops log records of a stream: to it, the invocation has ended.
-            print(line, flush=True)
-        else:
-            logger.info("%s", line)
+        access_log.write(fields, stream=self.stream)

@@ -1,7 +1,7 @@
-"""Prepares OpenTelemetry's SDK, where there is one: sends to an OTLP endpoint, and keeps function keys out of spans.
+"""Configure the OpenTelemetry SDK: export to an OTLP endpoint, and keep function keys out of spans.
 
-In Azure the Functions worker configures the SDK for Azure Monitor by itself, before the app is loaded
-(`PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY`). For OTLP nobody does.
+In Azure the Functions worker configures the SDK for Azure Monitor by itself, before the app loads
+(`PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY`). For OTLP the app has to.
 """
 
 import logging
@@ -16,23 +16,23 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 ENDPOINT_OF_TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 ENDPOINT_OF_METRICS = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 SERVICE_NAME = "azure-functions-openai"
-# Where spans of the runtime's HTTP server, in its own words or in those of Azure Monitor, have the query string.
+# The attributes of the HTTP server's spans with the query string: by its own names and by Azure Monitor's.
 URLS = ("url.full", "http.url", "http.target")
 QUERY = "url.query"
 
 
 def configure(environ: Mapping[str, str]) -> None:
-    """Has metrics and spans sent, as OpenTelemetry's own variables in `environ` say; to be called when the app loads.
+    """Export metrics and spans as OpenTelemetry's own variables in `environ` say. Call it when the app loads.
 
-    https://opentelemetry.io/docs/languages/sdk-configuration/otlp-exporter/. Without any endpoint there nothing is
-    imported. The exporter is no requirement of the app's: without it, a warning says what to install.
+    https://opentelemetry.io/docs/languages/sdk-configuration/otlp-exporter/. Nothing is imported unless they name an
+    endpoint. The exporter is not in requirements.txt: if it is missing, a warning says what to install.
     """
     sends_traces, sends_metrics = (
         bool(environ.get(name) or environ.get(ENDPOINT)) for name in (ENDPOINT_OF_TRACES, ENDPOINT_OF_METRICS)
     )
     if (sends_traces or sends_metrics) and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         try:
-            send(sends_traces, sends_metrics, environ.get("WEBSITE_SITE_NAME") or SERVICE_NAME)
+            export(sends_traces, sends_metrics, environ.get("WEBSITE_SITE_NAME") or SERVICE_NAME)
         except ImportError as exc:
             logger.warning(
                 "OTEL_EXPORTER_OTLP_... is set, but %s is missing: add opentelemetry-exporter-otlp-proto-http to "
@@ -43,8 +43,8 @@ def configure(environ: Mapping[str, str]) -> None:
         provider.add_span_processor(without_queries())
 
 
-def send(sends_traces: bool, sends_metrics: bool, name: str) -> None:
-    # Imported here, because they cost cold start.
+def export(sends_traces: bool, sends_metrics: bool, name: str) -> None:
+    # Imported here, because they slow down a cold start.
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.metrics import MeterProvider
@@ -65,7 +65,7 @@ def send(sends_traces: bool, sends_metrics: bool, name: str) -> None:
 
 
 def without_queries() -> Any:
-    """A span processor that takes query strings out of spans: function keys can come in them (`?code=`)."""
+    """Return a span processor that removes query strings, which may have a function key (`?code=`)."""
     from opentelemetry.sdk.trace import Span, SpanProcessor
 
     class WithoutQueries(SpanProcessor):

@@ -1,8 +1,6 @@
-"""The Azure OpenAI clients that every function in a process shares."""
+"""Build the Azure OpenAI clients that every function of a process shares."""
 
-import functools
 import logging
-import os
 from typing import TYPE_CHECKING
 
 from openai import AsyncAzureOpenAI, AsyncOpenAI, Omit
@@ -20,36 +18,36 @@ logger = logging.getLogger(__name__)
 USER_AGENT = "azure-functions-openai"
 
 
-class OwnHeaders:
-    """Replaces what the SDK sends with every request, part of which it takes from the environment."""
+class FixedHeaders:
+    """Replace the headers and the query that the SDK sends with every request, some of them from the environment."""
 
     @property
     def default_headers(self) -> dict[str, str | Omit]:
-        """Without what OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS would add."""
+        """Leave out what OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS would add."""
         return {"user-agent": USER_AGENT, "accept-encoding": "identity"}
 
     @property
     def default_query(self) -> dict[str, object]:
-        """Without the API version: it is part of the addresses, so that none has to be put together for a call."""
+        """Leave out the API version: `EndpointClient` puts it into the URL, which is then parsed once and not per call."""
         return {}
 
 
-class DatedClient(OwnHeaders, AsyncAzureOpenAI):
-    """Speaks the API of a dated version: `/openai/deployments/NAME/...?api-version=DATE`."""
+class DatedClient(FixedHeaders, AsyncAzureOpenAI):
+    """Call the API of a dated version: `/openai/deployments/NAME/...?api-version=DATE`."""
 
 
-class V1Client(OwnHeaders, AsyncOpenAI):
-    """Speaks the versionless API, `/openai/v1/...`, which AsyncAzureOpenAI cannot."""
+class V1Client(FixedHeaders, AsyncOpenAI):
+    """Call the v1 API, `/openai/v1/...`, which AsyncAzureOpenAI cannot."""
 
 
 class Clients:
-    """A client for each endpoint, in the order of the settings; they share a connection pool and a token."""
+    """One client for each endpoint, in the order of the settings. They share a connection pool and a token."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.tokens = token_provider(settings)
-        # More connections than calls that may be in flight: a full pool looks like an endpoint that is down.
-        # A single endpoint is asked a second time when it cannot be reached, since there is no other to go to.
+        # More connections than calls in flight, because a full pool looks like an endpoint that is down.
+        # A single endpoint gets a second attempt to connect, since there is no other endpoint to try.
         self.http = HttpClient(settings.max_concurrent_calls + 100, connects=2 if len(settings.endpoints) == 1 else 1)
         self.endpoints = tuple(
             EndpointClient(position, self.client(endpoint), settings.api_version, self.tokens)
@@ -63,7 +61,7 @@ class Clients:
         )
 
     def client(self, endpoint: Endpoint) -> AsyncOpenAI:
-        # The SDK's own retries would hide a refusal from failover, and sleep.
+        # The SDK's own retries would sleep, and hide error responses from failover.
         if self.settings.api_version == V1:
             return V1Client(
                 base_url=f"{endpoint.origin}/openai/v1/",
@@ -82,19 +80,10 @@ class Clients:
 
 
 def token_provider(settings: Settings) -> "TokenProvider | None":
-    """The token for all clients, None where a key is used."""
+    """Return the token provider for all clients, None where an API key is used."""
     if not settings.use_identity:
         return None
-    # Imported here because it is slow to import, and unneeded with a key.
+    # azure-identity is slow to import, and unused with an API key.
     from shared.upstream.token_provider import TokenProvider, default_credential
 
     return TokenProvider(default_credential(settings.identity_client_id), settings.token_scope)
-
-
-@functools.cache
-def shared_clients() -> Clients:
-    """The clients of this process, built on first use. Raises `SettingsError`, and tries anew at the next call."""
-    settings = Settings.from_env(os.environ)
-    for warning in settings.warnings:
-        logger.warning("%s", warning)
-    return Clients(settings)

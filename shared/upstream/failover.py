@@ -1,70 +1,67 @@
-"""Sends a call to Azure OpenAI: the endpoints in their order, within the call's deadline."""
+"""Send a call to Azure OpenAI: try the endpoints in order, within the call's deadline."""
 
 import asyncio
-import functools
 import logging
 import math
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import httpx2
 from openai import APIStatusError
 
-from shared.errors import DeadlineExceeded, GatewayError, TooManyCalls, UpstreamUnreachable
-from shared.telemetry.call_record import CallRecord
-from shared.upstream.clients import Clients, shared_clients
-from shared.upstream.endpoint import TRANSPORT_ERRORS, EndpointClient, Rest
+from shared.errors import DeadlineExceeded, GatewayError, UpstreamUnreachable
+from shared.telemetry.call_record import CallRecord, failed
+from shared.upstream.clients import Clients
+from shared.upstream.endpoint import TRANSPORT_ERRORS, Cooldown, EndpointClient
 from shared.upstream.request import InferenceCall
-from shared.upstream.response import Answer
-from shared.upstream.retry_policy import COOL_DOWN, Refusal, judge
+from shared.upstream.response import UpstreamResponse
+from shared.upstream.retry_policy import DEFAULT_COOLDOWN, FailedAttempt, classify
+from shared.upstream.slots import Slots
 
 logger = logging.getLogger(__name__)
 
 
 class Failover:
-    """Sends calls for one process. It never waits between attempts: a caller who should, is told so."""
+    """Send the calls of one process. It never waits between attempts; the response says when the caller should retry."""
 
     def __init__(self, clients: Clients) -> None:
         self.clients = clients
         self.settings = clients.settings
-        self.calls_in_flight = 0
+        self.slots = Slots(clients.settings.max_concurrent_calls)
 
-    async def send(self, call: InferenceCall) -> Answer:
-        """The first answer to `call` that counts, once its headers are there.
+    async def send(self, call: InferenceCall) -> UpstreamResponse:
+        """Return the first successful response to `call`, as soon as its headers have arrived.
 
-        Raises what `errors` lists as upstream's failures, `TooManyCalls` and `DeadlineExceeded`.
+        Raise `TooManyConcurrentRequests`, `DeadlineExceeded`, or an error about the endpoints (`errors`).
         """
-        record = CallRecord(call)
+        record = CallRecord(
+            operation=call.operation,
+            deployment=call.deployment,
+            caller=call.caller,
+            stream=call.stream,
+            headers=call.headers,
+        )
         deadline = asyncio.get_running_loop().time() + self.settings.request_timeout
-        with ExitStack() as ending:
-            ending.callback(record.end)
-            try:
-                ending.enter_context(self.place())
-                response = await self.first_answer(record.traced(call), deadline, record)
-            except BaseException as exc:
-                record.failed(exc)
-                raise
-            record.answered(response.status_code, response.headers)
-            return Answer(response, deadline, ending.pop_all().close, record)
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """One of the places for calls in flight. Raises `TooManyCalls`."""
-        if self.calls_in_flight >= self.settings.max_concurrent_calls:
-            raise TooManyCalls
-        self.calls_in_flight += 1
+        slot = None
         try:
-            yield
-        finally:
-            self.calls_in_flight -= 1
+            slot = self.slots.take()
+            if trace_headers := record.trace_headers():
+                call = replace(call, headers={**call.headers, **trace_headers})
+            response = await self.first_response(call, deadline, record)
+        except BaseException as exc:
+            if slot:
+                slot.release()
+            record.end(failed(exc))
+            raise
+        record.response_started(response.status_code, response.headers)
+        return UpstreamResponse(response, deadline, slot, record)
 
-    async def first_answer(self, call: InferenceCall, deadline: float, record: CallRecord) -> httpx2.Response:
-        """Asks one endpoint after the other, until one answers or refuses what no other would grant."""
-        outcome: httpx2.Response | Refusal | None = None
-        unknown: Refusal | None = None
-        troubles: list[Refusal] = []
+    async def first_response(self, call: InferenceCall, deadline: float, record: CallRecord) -> httpx2.Response:
+        """Try one endpoint after the other, until one succeeds or fails in a way that every other one would."""
+        result: httpx2.Response | FailedAttempt | None = None
+        unknown: FailedAttempt | None = None
+        troubles: list[FailedAttempt] = []
         try:
             endpoints = self.in_order(call.deployment)
             for endpoint in endpoints:
@@ -72,70 +69,64 @@ class Failover:
                 if now >= deadline:
                     raise DeadlineExceeded
                 until = deadline if endpoint is endpoints[-1] else min(deadline, now + self.settings.attempt_timeout)
-                record.asked(endpoint.position, endpoint.address, endpoint.port)
-                outcome = await self.attempt(endpoint, call, until)
-                if not isinstance(outcome, Refusal):
-                    return outcome
-                if outcome.rest:
-                    endpoint.leave_alone(outcome.rest)
-                    troubles.append(outcome)
-                elif outcome.is_unknown:
-                    unknown = outcome
+                record.attempt_started(endpoint.position, endpoint.host, endpoint.port)
+                result = await self.attempt(endpoint, call, until)
+                if not isinstance(result, FailedAttempt):
+                    return result
+                if result.cooldown:
+                    endpoint.cool_down(result.cooldown)
+                    troubles.append(result)
+                elif result.lacks_stored_response:
+                    unknown = result
                 else:
-                    raise outcome.error
+                    raise result.error
             if troubles:
-                # Also where others did not know a stored response: an endpoint in trouble may.
-                raise soonest(troubles)
+                # Even if the others lack a stored response: an endpoint in trouble may have it.
+                raise with_retry_after(troubles)
             assert unknown
             raise unknown.error
         finally:
-            # The traceback of what is raised leads here. Led it back, the call would stay in memory until a collection.
-            outcome = unknown = None
+            # The traceback of the exception leads to this frame, and a way back would keep the call in memory.
+            result = unknown = None
             troubles.clear()
 
     def in_order(self, deployment: str) -> list[EndpointClient]:
-        """The endpoints in the order of the settings, but those that rest last, and of them the soonest first."""
+        """Return the endpoints in the order of the settings, but those that cool down last, the soonest ready first."""
         now = time.monotonic()
 
-        def rests_until(endpoint: EndpointClient) -> float:
-            return max([now, *(rest.until for rest in endpoint.rests_of(deployment))])
+        def ready_at(endpoint: EndpointClient) -> float:
+            return max([now, *(cooldown.until for cooldown in endpoint.cooldowns_of(deployment))])
 
-        return sorted(self.clients.endpoints, key=rests_until)
+        return sorted(self.clients.endpoints, key=ready_at)
 
-    async def attempt(self, endpoint: EndpointClient, call: InferenceCall, until: float) -> httpx2.Response | Refusal:
-        """One endpoint's answer, or what it means that there is none, at the moment `until` at the latest."""
+    async def attempt(self, endpoint: EndpointClient, call: InferenceCall, until: float) -> httpx2.Response | FailedAttempt:
+        """Return the endpoint's response, or why there is none by `until`, a time of the loop's clock."""
         try:
             async with asyncio.timeout_at(until):
                 response = await endpoint.post(call)
         except APIStatusError as exc:
-            return judge(exc.response, call, endpoint.position, self.settings.auth_advice)
+            return classify(exc.response, call, endpoint.position, self.settings.auth_advice)
         except TRANSPORT_ERRORS as exc:
-            logger.warning("No answer from endpoint %d to %s: %s", endpoint.position, call.caller, cause_of(exc))
-            return Refusal(UpstreamUnreachable(), Rest(COOL_DOWN))
+            logger.warning("No response from endpoint %d to %s: %s", endpoint.position, call.caller, cause_of(exc))
+            return FailedAttempt(UpstreamUnreachable(), Cooldown(DEFAULT_COOLDOWN))
         except TimeoutError:
-            logger.warning("No answer from endpoint %d to %s in time", endpoint.position, call.caller)
-            return Refusal(DeadlineExceeded(), Rest(COOL_DOWN))
+            logger.warning("No response from endpoint %d to %s in time", endpoint.position, call.caller)
+            return FailedAttempt(DeadlineExceeded(), Cooldown(DEFAULT_COOLDOWN))
         endpoint.served(call.deployment)
         return response
 
 
-def soonest(troubles: list[Refusal]) -> GatewayError:
-    """The last error of `troubles`, asking the caller to come again when the first of the endpoints has rested."""
+def with_retry_after(troubles: list[FailedAttempt]) -> GatewayError:
+    """Return the last error of `troubles`, with a Retry-After of the first endpoint to be ready again."""
     error = troubles[-1].error
-    seconds = min(refusal.rest.seconds for refusal in troubles if refusal.rest)
+    seconds = min(trouble.cooldown.seconds for trouble in troubles if trouble.cooldown)
     error.headers |= {"retry-after": str(math.ceil(seconds)), "retry-after-ms": str(math.ceil(seconds * 1000))}
     return error
 
 
 def cause_of(exc: Exception) -> str:
-    """What the log may have of a failed call: the system's own words. Other texts may quote what has come."""
+    """Return what the log may say about a failed attempt: the system's own words. Other texts may quote the response."""
     cause = exc.__cause__ or exc
     if isinstance(cause, socket.gaierror):
         return f"{type(cause).__name__}: {cause}. Is the name in AZURE_OPENAI_ENDPOINT right?"
     return f"{type(cause).__name__}: {cause}" if isinstance(cause, OSError) else type(cause).__name__
-
-
-@functools.cache
-def shared_failover() -> Failover:
-    """The one of this process, built on first use. Raises `SettingsError`."""
-    return Failover(shared_clients())

@@ -1,44 +1,53 @@
-"""What to ask of Azure, before it is known how."""
+"""Describe one call to Azure OpenAI, independent of the endpoint that will serve it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# The API without versions, by its name in AZURE_OPENAI_API_VERSION.
+# The API without dated versions, by its name in AZURE_OPENAI_API_VERSION.
 V1 = "v1"
-# The operations, by their addresses.
+# The operations, by their paths.
 CHAT_COMPLETIONS = "chat/completions"
 EMBEDDINGS = "embeddings"
 RESPONSES = "responses"
+# Everything about a response that Azure has stored.
+STORED_RESPONSE = "stored_response"
 
 
-def is_in_address(operation: str, api_version: str) -> bool:
-    """Whether Azure finds the deployment in the address of `operation`, and not in the body, as `model`.
+def has_deployment_in_path(operation: str, api_version: str) -> bool:
+    """Return whether Azure takes the deployment of `operation` from the path; else it is the body's `model`.
 
     https://learn.microsoft.com/azure/ai-foundry/openai/reference
     """
     return api_version != V1 and operation in (CHAT_COMPLETIONS, EMBEDDINGS)
 
 
+def path_of(operation: str, deployment: str, api_version: str) -> str:
+    """Return the path of `operation` below the endpoint's base URL."""
+    return f"deployments/{deployment}/{operation}" if has_deployment_in_path(operation, api_version) else operation
+
+
 def is_since(api_version: str, date: str) -> bool:
-    """Whether `api_version` has what came with the dated version `date`; v1 has all of it."""
+    """Return whether `api_version` has the features of the dated version `date`; v1 has all of them."""
     return api_version == V1 or api_version >= date
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InferenceCall:
-    """An operation of Azure's API, the body, who asks, and how the answer should come."""
+    """A call: the operation and its path, the deployment, the body, the caller, and how the response should come."""
 
     operation: str
+    path: str
+    """Below the endpoint's base URL."""
     deployment: str
-    """Empty for what is about no deployment, such as a stored response."""
+    """Empty for a stored response."""
     body: bytes
     headers: Mapping[str, str]
     caller: str = ""
-    """As the log shall have it, never a key; empty for the app itself."""
+    """The caller's name in the log; empty for the app itself."""
     stream: bool = False
     method: str = "POST"
-    is_about_stored: bool = False
-    """Whether it names a stored response, which only the endpoint that made it knows."""
+    needs_stored_response: bool = False
+    """Whether it refers to a stored response, which only the endpoint that made it knows."""
     query: Mapping[str, str | list[str]] = field(default_factory=dict)
-    adds_usage: bool = False
-    """Whether the app has asked for the usage of a stream, and not the caller, who shall not see it."""
+    hides_usage: bool = False
+    """Whether the app has asked for the usage of a stream, which the client shall not see."""

@@ -1,4 +1,4 @@
-"""Azure's answer to a call, while it is being read."""
+"""Azure's response to a call, while its body is being read."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,54 +6,52 @@ from collections.abc import Awaitable, Callable
 import httpx2
 
 from shared.errors import DeadlineExceeded, UpstreamFailure, UpstreamUnreachable
-from shared.telemetry.call_record import CallRecord
+from shared.telemetry.call_record import SUCCEEDED, CallRecord, Outcome, failed
 from shared.upstream.endpoint import TRANSPORT_ERRORS
-from shared.upstream.response_body import AnswerBody
-from shared.wire import LARGEST, content_type, returned_headers
+from shared.upstream.headers import content_type, returned_headers
+from shared.upstream.response_body import MAX_BODY_SIZE, ResponseBody
+from shared.upstream.slots import Slot
 
 
-class Answer:
-    """Azure's answer to a call, its headers read and its body not; `end` is called when the call has ended.
+class UpstreamResponse:
+    """Azure's response: the headers have been read, the body has not.
 
-    Whoever has it closes it, or uses it as an async context, which also records how that went.
+    It holds a connection, the call's slot and its record. Closing it releases all three: use it as an async context
+    manager, or call `aclose` with the call's outcome.
     """
 
-    def __init__(self, response: httpx2.Response, deadline: float, end: Callable[[], None], record: CallRecord) -> None:
+    def __init__(self, response: httpx2.Response, deadline: float, slot: Slot, record: CallRecord) -> None:
         self.response = response
         self.deadline = deadline
-        self.end = end
+        self.slot = slot
         self.record = record
         self.headers = returned_headers(response)
         self.content_type = content_type(response)
-        self.next_chunk = reader_of(response)
-        """Reads the body as it comes; empty at its end. Raises `TRANSPORT_ERRORS` when it breaks off."""
+        self.next_chunk = chunk_reader(response)
+        """Returns the next chunk of the body, empty at its end. Raises `TRANSPORT_ERRORS` if the connection breaks."""
 
     @property
     def is_event_stream(self) -> bool:
         is_unread = not self.response.is_stream_consumed and self.response.status_code == 200
         return is_unread and self.content_type.partition(";")[0].strip().lower() == "text/event-stream"
 
-    async def __aenter__(self) -> "Answer":
+    async def __aenter__(self) -> "UpstreamResponse":
         return self
 
     async def __aexit__(self, _: object, exc: BaseException | None, __: object) -> None:
-        if exc:
-            self.record.failed(exc)
-        else:
-            self.record.completed()
-        await self.aclose()
+        await self.aclose(failed(exc) if exc else SUCCEEDED)
 
     async def read(self) -> bytes:
-        """The whole body.
+        """Return the whole body.
 
-        Raises `DeadlineExceeded`, `UpstreamUnreachable` when it breaks off, and `UpstreamFailure` when it is too large.
+        Raise `DeadlineExceeded`, `UpstreamUnreachable` if the connection breaks, `UpstreamFailure` if it is too large.
         """
         body = bytearray()
         try:
             async with asyncio.timeout_at(self.deadline):
                 while chunk := await self.next_chunk():
                     body += chunk
-                    if len(body) > LARGEST:
+                    if len(body) > MAX_BODY_SIZE:
                         raise UpstreamFailure(502, self.headers)
         except TimeoutError:
             raise DeadlineExceeded from None
@@ -63,19 +61,21 @@ class Answer:
         self.record.read(content)
         return content
 
-    async def aclose(self) -> None:
-        """Ends the call, closing its connection unless the answer was read to its end. May be repeated."""
+    async def aclose(self, outcome: Outcome) -> None:
+        """End the call with `outcome`. Close the connection unless the body was read to its end. Repeating is harmless."""
         try:
             await self.response.aclose()
         finally:
-            self.end()
+            self.slot.release()
+            self.record.end(outcome)
 
 
-def reader_of(response: httpx2.Response) -> Callable[[], Awaitable[bytes]]:
+def chunk_reader(response: httpx2.Response) -> Callable[[], Awaitable[bytes]]:
+    """Return a function that returns the body's next chunk."""
     if response.is_stream_consumed or "content-encoding" in response.headers:
-        # Compressed against our wish, it would be without the header that says so.
+        # Azure has compressed it although we asked for identity; the client would not know.
         decoded = response.aiter_bytes()
         return lambda: anext(decoded, b"")
-    # Without httpx2's own layers on top.
-    assert isinstance(response.stream, AnswerBody)
+    # Skips httpx2's own layers.
+    assert isinstance(response.stream, ResponseBody)
     return response.stream.read

@@ -1,4 +1,4 @@
-"""The body of an answer of aiohttp's, whose connection may break while it comes, and afterwards."""
+"""Read the body of one of aiohttp's responses, whose connection may break at any time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,64 +7,65 @@ from typing import cast
 import aiohttp
 import httpx2
 
-from shared.wire import LARGEST
+# Bytes. Azure sends no body as large as this.
+MAX_BODY_SIZE = 64 * 1024 * 1024
 
 
-class AnswerBody(httpx2.AsyncByteStream):
-    """The body, as it comes."""
+class ResponseBody(httpx2.AsyncByteStream):
+    """The body, chunk by chunk as it arrives."""
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self.answer = answer
-        # After bytes that are no HTTP, aiohttp closes the connection and leaves the reader waiting.
-        protocol = answer.connection.protocol if answer.connection else None
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+        # After bytes that are not HTTP, aiohttp closes the connection but leaves the reader waiting.
+        protocol = response.connection.protocol if response.connection else None
         self.closed = None if protocol is None else protocol.closed
         if self.closed:
-            # Once for a connection, which may break while it idles as well: asyncio reports failures that nobody has read.
-            self.closed.remove_done_callback(mark_as_seen)
-            self.closed.add_done_callback(mark_as_seen)
-            self.closed.add_done_callback(self.end)
+            # Once for a connection, which may break while it is idle as well: asyncio logs exceptions that nobody retrieves.
+            self.closed.remove_done_callback(retrieve_exception)
+            self.closed.add_done_callback(retrieve_exception)
+            self.closed.add_done_callback(self.interrupt)
 
-    def end(self, _: asyncio.Future[None]) -> None:
-        content = self.answer.content
+    def interrupt(self, _: asyncio.Future[None]) -> None:
+        content = self.response.content
         if not content.is_eof() and content.exception() is None:
-            content.set_exception(connection_ended())
+            content.set_exception(connection_closed())
 
     async def read(self) -> bytes:
-        """What has come and was not read yet, or what comes next; empty at the end. Raises `aiohttp.ClientError`."""
-        content = self.answer.content
+        """Return what has arrived since the last read, or wait for more; empty at the end. Raise `aiohttp.ClientError`."""
+        content = self.response.content
         try:
             return await content.readany()
         except aiohttp.ClientError as exc:
-            # aiohttp's reader tells of a break before it hands out what came ahead of that; without an exception, it does.
+            # aiohttp's reader raises before it returns the bytes that arrived ahead of the failure; this returns them.
             content.set_exception(cast(BaseException, None))
             rest = content.read_nowait()
-            # Another one, and this one without the frames that lead back to it: else they keep the stream in memory.
-            content.set_exception(connection_ended())
+            # A new exception: the frames of the first one would keep the stream in memory.
+            content.set_exception(connection_closed())
             if not rest:
                 raise exc.with_traceback(None) from None
             return rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """For those who read it as a whole: the SDK where it is a refusal, httpx2 where it is compressed."""
+        """Yield the body's chunks for readers of the whole: the SDK for error responses, httpx2 for compressed ones."""
         size = 0
         while chunk := await self.read():
             size += len(chunk)
-            if size > LARGEST:
+            if size > MAX_BODY_SIZE:
                 raise aiohttp.ClientPayloadError("The body is too large.")
             yield chunk
 
     async def aclose(self) -> None:
         if self.closed:
-            self.closed.remove_done_callback(self.end)
+            self.closed.remove_done_callback(self.interrupt)
         # Closes the connection, unless the body was read to its end.
-        self.answer.release()
-        await self.answer.wait_for_close()
+        self.response.release()
+        await self.response.wait_for_close()
 
 
-def mark_as_seen(closed: asyncio.Future[None]) -> None:
+def retrieve_exception(closed: asyncio.Future[None]) -> None:
     if not closed.cancelled():
         closed.exception()
 
 
-def connection_ended() -> aiohttp.ClientPayloadError:
-    return aiohttp.ClientPayloadError("The connection has ended.")
+def connection_closed() -> aiohttp.ClientPayloadError:
+    return aiohttp.ClientPayloadError("The connection has been closed.")

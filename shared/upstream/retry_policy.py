@@ -1,15 +1,15 @@
-"""What it means when Azure refuses a call: for the caller, for the endpoint, and whether another may do better.
+"""Classify Azure's error responses: what the caller gets, what cools down, whether to try the next endpoint.
 
-| Azure's answer                           | the caller gets   | what rests     | next endpoint  |
+| Azure's response                         | the caller gets   | cooldown       | next endpoint  |
 |------------------------------------------|-------------------|----------------|----------------|
-| 429                                      | it, as it came    | the deployment | yes            |
+| 429                                      | it, verbatim      | the deployment | yes            |
 | 401, 403                                 | 502               | the endpoint   | yes            |
 | 404 DeploymentNotFound                   | 502               | the deployment | yes            |
 | 408, 5xx                                 | the status        | the endpoint   | yes            |
-| 404 on /responses                        | it, as it came    | nothing        | if it is stored elsewhere |
-| 400 previous_response_not_found          | it, as it came    | nothing        | if it is stored elsewhere |
-| other 400, 409, 413, 422                 | it, as it came    | nothing        | no             |
-| anything else                            | 502               | nothing        | no             |
+| 404 on /responses                        | it, verbatim      | none           | if the call needs a stored response |
+| 400 previous_response_not_found          | it, verbatim      | none           | if the call needs a stored response |
+| other 400, 409, 413, 422                 | it, verbatim      | none           | no             |
+| anything else                            | 502               | none           | no             |
 """
 
 import logging
@@ -20,66 +20,75 @@ from email.utils import parsedate_to_datetime
 
 import httpx2
 
-from shared.errors import DeploymentNotFound, GatewayError, UpstreamAuthError, UpstreamFailure, UpstreamRefusal
-from shared.upstream.endpoint import Rest
-from shared.upstream.request import RESPONSES, InferenceCall
-from shared.wire import content_type, error_of, returned_headers
+from shared.errors import (
+    DeploymentNotFound,
+    GatewayError,
+    UpstreamAuthError,
+    UpstreamErrorResponse,
+    UpstreamFailure,
+    error_detail,
+)
+from shared.upstream.endpoint import Cooldown
+from shared.upstream.headers import content_type, returned_headers
+from shared.upstream.request import RESPONSES, STORED_RESPONSE, InferenceCall
 
 logger = logging.getLogger(__name__)
 
-# Refusals that the caller can fix, or must see to behave well.
-CALLERS_STATUSES = {400, 409, 413, 422, 429}
-# Seconds for which an endpoint rests that does not say for how long, and the longest that is believed.
-COOL_DOWN = 10.0
-LONGEST_COOL_DOWN = 86400.0
+# The caller can fix the request, or needs the response to behave well.
+VERBATIM_STATUSES = {400, 409, 413, 422, 429}
+# Seconds: where Azure names none, and the longest that is believed.
+DEFAULT_COOLDOWN = 10.0
+MAX_COOLDOWN = 86400.0
 NUMBER = re.compile(r"\d{1,12}(\.\d+)?")
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """No answer that counts: what the caller gets of it, unless another endpoint does better."""
+class FailedAttempt:
+    """An attempt that failed: the error for the caller, unless another endpoint does better, and the cooldown."""
 
     error: GatewayError
-    rest: Rest | None = None
-    is_unknown: bool = False
-    """Whether the endpoint merely does not know the response that the call names."""
+    cooldown: Cooldown | None = None
+    lacks_stored_response: bool = False
+    """Whether the endpoint merely does not have the stored response that the call needs."""
 
 
-def judge(response: httpx2.Response, call: InferenceCall, position: int, advice: str) -> Refusal:
-    """What `response`, which is no success and has been read, means. What the operator must fix is logged:
+def classify(response: httpx2.Response, call: InferenceCall, position: int, advice: str) -> FailedAttempt:
+    """Classify an error response, whose body has been read.
 
-    which endpoint, by its `position`, and `advice` where it refuses the app's credentials. The caller does not see that.
+    Log what the operator must fix: the endpoint by its `position`, and `advice` where Azure rejects the app's
+    credentials. The caller sees neither.
     """
-    status, code, headers = response.status_code, error_of(response.content).code, returned_headers(response)
+    status, code, headers = response.status_code, error_detail(response.content).code, returned_headers(response)
     where = f"Endpoint {position}, called by {call.caller},"
-    seconds = cool_down(response)
+    seconds = cooldown_seconds(response)
     if status in (401, 403):
-        logger.error("%s refused the app's credentials (%d %s). %s", where, status, code, advice)
-        return Refusal(UpstreamAuthError(), Rest(seconds))
+        logger.error("%s rejected the app's credentials (%d %s). %s", where, status, code, advice)
+        return FailedAttempt(UpstreamAuthError(), Cooldown(seconds))
     if status == 404 and code == "DeploymentNotFound":
         logger.error("%s has no deployment %r", where, call.deployment)
-        return Refusal(DeploymentNotFound(), Rest(seconds, call.deployment))
-    if status in CALLERS_STATUSES or (status == 404 and call.operation.startswith(RESPONSES)):
-        error = UpstreamRefusal(status, response.content, {**headers, "content-type": content_type(response)})
+        return FailedAttempt(DeploymentNotFound(), Cooldown(seconds, call.deployment))
+    if status in VERBATIM_STATUSES or (status == 404 and call.operation in (RESPONSES, STORED_RESPONSE)):
+        error = UpstreamErrorResponse(status, response.content, {**headers, "content-type": content_type(response)})
         if status == 429:
             logger.warning("%s is throttled: deployment %r", where, call.deployment)
-            return Refusal(error, Rest(seconds, call.deployment, is_throttling=True))
-        if code == "404" and not call.is_about_stored:
-            # As for an address that does not exist, such as with an API version that has no /responses.
-            logger.error("%s answered %d %s", where, status, code)
+            return FailedAttempt(error, Cooldown(seconds, call.deployment, is_throttling=True))
+        if code == "404" and not call.needs_stored_response:
+            # Azure's code for a path that does not exist, for example with an API version that has no /responses.
+            logger.error("%s responded with %d %s", where, status, code)
         is_unknown = status == 404 or code == "previous_response_not_found"
-        return Refusal(error, is_unknown=call.is_about_stored and is_unknown)
-    logger.error("%s answered %d %s", where, status, code)
+        return FailedAttempt(error, lacks_stored_response=call.needs_stored_response and is_unknown)
+    logger.error("%s responded with %d %s", where, status, code)
     if status == 408 or 500 <= status <= 599:
-        return Refusal(UpstreamFailure(status, headers), Rest(seconds))
-    # Other 4xx and 3xx are about how this app calls, such as an API version that does not exist.
-    return Refusal(UpstreamFailure(502, headers))
+        return FailedAttempt(UpstreamFailure(status, headers), Cooldown(seconds))
+    # Other 4xx and 3xx are about how this app calls, for example an API version that does not exist.
+    return FailedAttempt(UpstreamFailure(502, headers))
 
 
-def cool_down(response: httpx2.Response) -> float:
-    """For how many seconds Azure wants to be left alone; `COOL_DOWN` where it does not say so in a readable way.
+def cooldown_seconds(response: httpx2.Response) -> float:
+    """Return the seconds that Azure asks clients to wait, `DEFAULT_COOLDOWN` where it names none.
 
-    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after, and Azure's own header in milliseconds, which goes first.
+    `retry-after-ms` is Azure's own header and goes first, then
+    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after.
     """
     milliseconds, text = response.headers.get("retry-after-ms", ""), response.headers.get("retry-after", "")
     if NUMBER.fullmatch(milliseconds):
@@ -90,5 +99,5 @@ def cool_down(response: httpx2.Response) -> float:
         try:
             seconds = max(parsedate_to_datetime(text).timestamp() - time.time(), 0)
         except (ValueError, OverflowError):
-            return COOL_DOWN
-    return min(seconds, LONGEST_COOL_DOWN)
+            return DEFAULT_COOLDOWN
+    return min(seconds, MAX_COOLDOWN)

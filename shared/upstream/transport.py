@@ -1,7 +1,7 @@
-"""The connections under the SDK: aiohttp's, since httpx2's own pool costs more CPU with every open connection.
+"""Carry the SDK's requests on aiohttp's connections, because httpx2's own pool costs more CPU with every connection.
 
-The SDK takes any httpx2 client and calls two methods of it. Both do here what the SDK has asked for and no more: no
-merging of defaults, no redirects (which would carry the credentials elsewhere), no cookies kept, no decoding.
+The SDK accepts any httpx2 client and calls two of its methods. Both do only what the SDK asks for: they merge no
+defaults, follow no redirects (which would carry the credentials elsewhere), keep no cookies and decode nothing.
 """
 
 import asyncio
@@ -13,31 +13,30 @@ import aiohttp
 import httpx2
 from aiohttp.tracing import Trace
 
-from shared.upstream.response_body import AnswerBody
+from shared.upstream.response_body import ResponseBody
 
 # Seconds.
 CONNECT_TIMEOUT = 10.0
-# Shorter than what Azure's front ends keep an idle connection for, so that ours end first.
+# Shorter than Azure's front ends keep idle connections, so that this side closes them first.
 KEEPALIVE_EXPIRY = 30.0
-# Longer than a server far away takes to refuse what comes on a connection that it has closed.
+# Longer than a distant server takes to reset a connection that it has closed.
 STALE_SHOWS_WITHIN = 1.0
-# Parsing is dear. A deployment's address is always the same; those of stored responses come and go.
+# Parsing is expensive. A deployment's URL is always the same; those of stored responses vary.
 parsed = functools.lru_cache(maxsize=512)(httpx2.URL)
-# It takes 40 ms to make one.
+# Creating one takes 40 ms.
 tls = functools.cache(httpx2.create_ssl_context)
 
 
 @functools.cache
 def proxy_for(scheme: str, host: str) -> str | None:
-    """The proxy that the environment names. aiohttp would look into .netrc as well, and send what it finds there."""
+    """Return the proxy that the environment names. aiohttp itself would read .netrc as well, and send its passwords."""
     return None if proxy_bypass(host) else getproxies().get(scheme)
 
 
 class Connector(aiohttp.TCPConnector):
-    """Hands out no connection on which something has come that nobody had asked for.
+    """Discard a pooled connection on which bytes have arrived unasked.
 
-    On one from the pool, aiohttp would take it for the answer to the next request, and that one's answer for the answer to
-    its successor.
+    aiohttp would take them for the response to the next request, and that request's response for its successor's.
     """
 
     async def connect(
@@ -54,17 +53,17 @@ class Connector(aiohttp.TCPConnector):
 
 
 class ConnectionUse:
-    """What aiohttp tells of the connection that a request goes out on."""
+    """What aiohttp reports about the connection that a request uses."""
 
     reused_at: float | None = None
-    """When it was taken from the pool, by the loop's clock; None for a new one."""
+    """When it was taken from the pool, by the loop's clock; None for a new connection."""
 
     def is_stale(self, exc: aiohttp.ClientError) -> bool:
-        """Whether `exc` shows that the server had closed it meanwhile: at once, and before any answer.
+        """Return whether `exc` shows that the server had closed it in the pool: it fails at once, before any response.
 
-        What breaks later may have been worked on, and paid for.
+        Azure may have worked on a request that fails later, and charged for it.
         """
-        # Where an answer had begun, aiohttp puts what it had read of it there.
+        # aiohttp puts the beginning of a response there.
         has_begun = not isinstance(getattr(exc, "message", ""), str)
         if self.reused_at is None or has_begun:
             return False
@@ -76,24 +75,23 @@ async def note_reuse(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceCo
 
 
 class HttpClient(httpx2.AsyncClient):
-    """What the SDK sends with. Connections are limited to `connections`; a connect takes at most `CONNECT_TIMEOUT`.
+    """The HTTP client of the SDK, with at most `connections` connections. Failures are those of aiohttp.
 
-    Nothing else ends by time here: deadlines and idle limits do that from outside. Failures are those of aiohttp. A
-    connection that cannot be made is tried `connects` times. One from the pool that the server has closed, as it may in
-    the moment in which it is taken again, is replaced by a new one.
+    A connection attempt takes at most `CONNECT_TIMEOUT` and is made `connects` times. Deadlines and idle time-outs are
+    the callers' to set. A pooled connection that the server has closed is replaced by a new one.
     """
 
     def __init__(self, connections: int, connects: int = 1) -> None:
-        # Neither the transport nor the timeout is used; without them httpx2 would make its own.
+        # Both are unused, but without them httpx2 would create its own.
         super().__init__(transport=httpx2.AsyncBaseTransport(), timeout=None)
         self.connections = connections
         self.connects = connects
         self.pooled: aiohttp.ClientSession | None = None
         self.fresh: aiohttp.ClientSession | None = None
-        """Takes no connection from a pool."""
+        """Uses each connection once."""
 
     def build_request(self, method: str, url: httpx2.URL | str, **parts: Any) -> httpx2.Request:
-        """A request of just these parts; of them, those that this app sends with."""
+        """Return a request of those `parts` that this app uses."""
         params = parts.get("params")
         return httpx2.Request(
             method,
@@ -103,11 +101,9 @@ class HttpClient(httpx2.AsyncClient):
         )
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **_: object) -> httpx2.Response:
-        """The answer to `request`; with `stream`, its body is still to be read. Raises `aiohttp.ClientError`."""
-        answer = await self.ask(request)
-        response = httpx2.Response(
-            answer.status, headers=list(answer.raw_headers), stream=AnswerBody(answer), request=request
-        )
+        """Return the response to `request`, with `stream` before its body is read. Raise `aiohttp.ClientError`."""
+        raw = await self.raw_response(request)
+        response = httpx2.Response(raw.status, headers=list(raw.raw_headers), stream=ResponseBody(raw), request=request)
         if not stream:
             try:
                 await response.aread()
@@ -116,8 +112,8 @@ class HttpClient(httpx2.AsyncClient):
                 raise
         return response
 
-    async def ask(self, request: httpx2.Request) -> aiohttp.ClientResponse:
-        # On first use, because they belong to the running event loop.
+    async def raw_response(self, request: httpx2.Request) -> aiohttp.ClientResponse:
+        # Created on first use, because sessions belong to the running event loop.
         session = self.pooled = self.pooled or self.session()
         connects = 0
         while True:
@@ -156,7 +152,7 @@ class HttpClient(httpx2.AsyncClient):
             auto_decompress=False,
             trace_configs=[tracing],
         )
-        # aiohttp would send a GET or a DELETE again by itself, on a new connection as well.
+        # aiohttp would repeat a GET or a DELETE by itself, even after a failure on a new connection.
         session._retry_connection = False
         return session
 

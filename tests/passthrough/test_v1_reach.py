@@ -14,9 +14,9 @@ MODELS = {
     "twice, the other way round": (b'{"model":"hidden","model":"gpt-4o"}', None),
     "twice, once with an escape": (rb'{"model":"gpt-4o","mod\u0065l":"hidden"}', "hidden"),
     "twice, the last with an escape": (rb'{"model":"hidden","\u006d\u006f\u0064el":"gpt-4o"}', None),
-    "in another case": (b'{"Model":"hidden"}', "small letters"),
-    "in another case besides": (b'{"model":"gpt-4o","MODEL":"hidden"}', "small letters"),
-    "in another case and with an escape": (rb'{"model":"gpt-4o","mode\u004C":"hidden"}', "small letters"),
+    "in another case": (b'{"Model":"hidden"}', "lowercase"),
+    "in another case besides": (b'{"model":"gpt-4o","MODEL":"hidden"}', "lowercase"),
+    "in another case and with an escape": (rb'{"model":"gpt-4o","mode\u004C":"hidden"}', "lowercase"),
     "its value with an escape": (rb'{"model":"h\u0069dden"}', "hidden"),
     "with blanks": (b'{"model":" gpt-4o"}', " gpt-4o"),
     "in capitals": (b'{"model":"GPT-4O"}', "GPT-4O"),
@@ -50,7 +50,7 @@ def test_another_spelling_is_refused_where_the_address_names_the_deployment_too(
     for operation, fields in (("chat/completions", BODY), ("embeddings", b'{"input":"Hello"}')):
         answer = post(app, body[:-1] + b"," + fields[1:], f"/api/openai/deployments/gpt-4o/{operation}")
         assert answer["status"] == 400
-        assert "small letters" in answer["message"]
+        assert "lowercase" in answer["message"]
     assert app.model.journal() == []
 
 
@@ -132,4 +132,4 @@ def test_what_this_version_of_azure_does_not_have_is_azures_answer(tmp_path_fact
         assert (response.status_code, response.json()) == (404, {"error": {"code": "404", "message": "Resource not found"}})
         (seen,) = app.model.journal()
         assert (seen.path, seen.query) == ("/openai/responses", {"api-version": "2024-10-21"})
-        app.wait_for("Endpoint 1, called by (anybody), answered 404 404")
+        app.wait_for("Endpoint 1, called by (anybody), responded with 404 404")

@@ -1,0 +1,47 @@
+"""Turn exceptions into HTTP responses, in one place."""
+
+import functools
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from azurefunctions.extensions.http.fastapi import Response
+
+from shared.errors import GatewayError, InternalError, SettingsError
+
+logger = logging.getLogger(__name__)
+
+
+def as_gateway_error(exc: Exception) -> GatewayError:
+    """Return `exc` itself if it has a response of its own, else an `InternalError`. Log what the operator must know."""
+    if isinstance(exc, SettingsError):
+        logger.error("The app is not configured. %s", exc)
+    elif not isinstance(exc, GatewayError):
+        # The exception's text stays out of the log: libraries put request headers and bodies there.
+        where = "".join(traceback.format_tb(exc.__traceback__))
+        logger.error("Unexpected %s:\n%s", type(exc).__qualname__, where)
+        return InternalError()
+    return exc
+
+
+def as_responses[**P](handler: Callable[P, Awaitable[Response]]) -> Callable[P, Awaitable[Response]]:
+    """Decorate a function so that its exceptions become responses."""
+
+    @functools.wraps(handler)
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> Any:
+        try:
+            return await handler(*args, **kwargs)
+        except Exception as exc:
+            return response_for(as_gateway_error(exc))
+
+    return wrapper
+
+
+def response_for(error: GatewayError) -> Response:
+    """Return the response for `error`.
+
+    This is a function of its own because a local variable in the `except` block above would keep the traceback, and
+    with it the request, in memory.
+    """
+    return Response(error.body(), error.status, {"content-type": "application/json", **error.headers})

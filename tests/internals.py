@@ -1,0 +1,22 @@
+"""Calls and records for tests of the app's own objects, without a running app."""
+
+from typing import Any
+
+from shared.telemetry.call_record import CallRecord
+from shared.upstream.request import InferenceCall
+
+
+def chat_call(body: bytes = b"", **fields: Any) -> InferenceCall:
+    """A chat to the deployment `chat` of a dated API version."""
+    basic: dict[str, Any] = {
+        "operation": "chat/completions",
+        "path": "deployments/chat/chat/completions",
+        "deployment": "chat",
+        "headers": {},
+        "caller": "tests",
+    }
+    return InferenceCall(**{**basic, "body": body, **fields})
+
+
+def chat_record() -> CallRecord:
+    return CallRecord(operation="chat/completions", deployment="chat", caller="tests", stream=True, headers={})
