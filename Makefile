@@ -28,6 +28,7 @@ lint: $(READY)
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
+	@.venv/bin/lint-imports --no-logo --no-cache
 
 bench: $(READY)
 	@$(RUN) -m bench

@@ -1,5 +1,7 @@
 """Which keys open the OpenAI-compatible routes, and that none of them gets into the log."""
 
+import re
+
 import pytest
 
 from tests.running import LocalApp, local_app
@@ -67,6 +69,18 @@ class TestCallerKeys:
             assert response.json()["error"]["code"] == "invalid_api_key"
             assert response.headers["www-authenticate"] == "Bearer"
         assert dated.model.journal() == []
+
+    def test_every_open_route_asks_for_a_key_unless_it_is_named_here(self, dated: LocalApp) -> None:
+        without_key = {"health_live", "health_ready", "openapi_json", "playground_page"}
+        with_function_key = {"chat", "health_detail"}
+        routes = re.findall(r"\t(\w+): \[([A-Z,]+)\] http://localhost:\d+(/\S+)", dated.output)
+        assert len(routes) > 15
+        for name, methods, path in routes:
+            for method in methods.split(","):
+                response = dated.http.request(method, path.replace("{", "").replace("}", ""))
+                # This local host asks for no function keys.
+                expected = {200} if name in without_key else {200, 400} if name in with_function_key else {401}
+                assert response.status_code in expected, (name, method)
 
     def test_a_key_is_checked_before_the_body_is_read(self, dated: LocalApp) -> None:
         with dated.sent("POST", CHAT, length=1000, api_key="wrong") as connection:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import PROJECT, LocalApp, local_app
+from tests.running import PROJECT, LocalApp, eventually, local_app
 
 # Valid settings, and nobody listens at their endpoint.
 UNREACHABLE = {
@@ -83,3 +83,22 @@ def test_what_looks_like_a_mistake_in_the_settings_is_logged_once(folder: Path) 
         for _ in range(2):
             assert app.chat({"prompt": "Hello"}).status_code == 502
         assert app.output.count(warning) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/api/v1/models/a%0Ab", "model_not_found"),
+        ("GET", "/api/v1/models/%0A", "model_not_found"),
+        ("GET", "/api/v1/responses/a%0D%0Ab", "response_not_found"),
+        ("POST", "/api/openai/deployments/a%0Ab/chat/completions", "model_not_found"),
+    ],
+)
+def test_a_path_with_a_line_break_reaches_its_function(app: LocalApp, method: str, path: str, code: str) -> None:
+    executed = app.output.count("Executed 'Functions.")
+    response = app.http.request(method, path, json={"messages": []} if method == "POST" else None)
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == code
+    # Where the runtime's server answers by itself, the host waits in vain for the function.
+    eventually(lambda: app.output.count("Executed 'Functions."), lambda count: count > executed)
+    assert "The runtime answered by itself" not in app.output

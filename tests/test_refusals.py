@@ -12,7 +12,7 @@ from tests.test_readme import table
 
 CHAT = chat_call()
 STORED = chat_call(operation="stored_response", path="responses/resp_1", deployment="", needs_stored_response=True)
-ROWS = {cells[0]: cells[1:] for cells in table("Azure | what rests |")}
+ROWS = {cells[0]: cells[1:] for cells in table("Azure | cooldown |")}
 # Those of each row that are answers; the rest of the rows has none to judge.
 ANSWERS: dict[str, list[tuple[int, str | None]]] = {
     "429": [(429, None)],
