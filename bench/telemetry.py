@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from local.simulator import shapes
+from local.simulator import payloads
 from shared.telemetry.call_record import SUCCEEDED, CallRecord
 
 CALLS = 10_000
@@ -18,7 +18,9 @@ HEADERS = {"content-type": "application/json", "accept": "application/json"}
 TRACED = {**HEADERS, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 REQUEST_ID = "4b1f0f6e-2d8f-4c5b-9d3e-6a1b2c3d4e5f"
 ANSWERED = {"apim-request-id": REQUEST_ID, "x-request-id": REQUEST_ID}
-BODY = json.dumps(shapes.completion("gpt-4o-2024-11-20", "word " * 100, shapes.usage("a prompt", ["word"] * 100))).encode()
+BODY = json.dumps(
+    payloads.completion("gpt-4o-2024-11-20", "word " * 100, payloads.token_usage("a prompt", ["word"] * 100))
+).encode()
 
 
 def call(headers: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""A fast stand-in for Azure OpenAI: `python -m bench.upstream PORT`. It checks nothing.
+"""A fast simulator of Azure OpenAI: `python -m bench.upstream PORT`. It checks nothing.
 
 What it does is asked for in the request's `user` field: `latency=SECONDS chunks=N pace=SECONDS`.
 """

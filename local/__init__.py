@@ -1,1 +1,1 @@
-"""Run the app on this machine, as func start does, with simulators where nothing is configured."""
+"""Run the app on this machine, as `func start` does. Where nothing is configured, start simulators."""

@@ -1,4 +1,4 @@
-"""`python -m local`: serves the app as `func start` does, without Core Tools; with no settings at all if need be."""
+"""Run the app on this machine as `func start` does, without Core Tools and, if need be, without any settings."""
 
 import argparse
 import asyncio
@@ -12,55 +12,57 @@ from pathlib import Path
 from typing import Any
 
 from local import terminal
-from local.app_settings import LocalSettings, add_host_settings
-from local.host import cors
+from local.app_settings import LocalSettings, set_host_variables
+from local.host.cors import CorsPolicy
 from local.host.keys import Keys
 from local.host.server import Host
 from local.host.worker import Worker, WorkerError
 from local.serving import Servers, reserve
-from local.simulator.start import simulate
+from local.simulator.start import start_simulators
 from shared.errors import SettingsError
 from shared.settings import Settings
 from shared.settings.reader import SettingsReader
 
 APP_ROOT = Path(__file__).parent.parent
 DEFAULT_PORT = 7071
-# How lines begin about settings that must be fixed.
+# The beginning of each line about invalid settings.
 ERROR = "Error:    "
-# How the settings begin that decide where answers come from.
-SETTINGS_BEGIN = ("AZURE_OPENAI_", "AUTHENTICATION", "AZURE_CLIENT_ID")
+# The prefixes of the settings that decide which model the app calls.
+MODEL_SETTINGS = ("AZURE_OPENAI_", "AUTHENTICATION", "AZURE_CLIENT_ID")
 
 
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     options.add_argument(
-        "-p", "--port", type=port_number, help=f"where to listen; 0 takes any free port (default {DEFAULT_PORT})"
+        "-p", "--port", type=port_number, help=f"port to listen on; 0 picks a free one (default {DEFAULT_PORT})"
     )
-    options.add_argument("--enable-auth", action="store_true", help="ask for function keys, as Azure does, and print them")
-    options.add_argument("--cors", metavar="ORIGINS", help="origins that pages may call from, separated by commas; * is any")
+    options.add_argument("--enable-auth", action="store_true", help="require function keys, as Azure does, and print them")
+    options.add_argument("--cors", metavar="ORIGINS", help="comma-separated origins that may call the app; * allows any")
     options.add_argument("--ask", metavar="PROMPT", help="after the start, send PROMPT to /api/chat and print the stream")
     model = options.add_mutually_exclusive_group()
     model.add_argument(
-        "--identity", action="store_true", help="AUTHENTICATION=AZURE, against stand-ins for Azure OpenAI and its tokens"
+        "--identity",
+        action="store_true",
+        help="set AUTHENTICATION=AZURE, and simulate Azure OpenAI and the endpoint that issues its tokens",
     )
     model.add_argument(
-        "--no-simulator", action="store_true", help="never start a stand-in: unset settings then show as they would in Azure"
+        "--no-simulator", action="store_true", help="start no simulators; missing settings are errors, as in Azure"
     )
     return options
 
 
 def port_number(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 65535")
     return int(text)
 
 
 async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
-    """Runs all parts until `stop` is set; returns the exit status."""
+    """Run everything until `stop` is set, and return the exit status."""
     local_settings = LocalSettings.read(APP_ROOT / "local.settings.json")
     port = local_settings.host.get("LocalHttpPort", DEFAULT_PORT) if options.port is None else options.port
     try:
-        # Held from here on: the runtime takes a free port as well, before this one is listened on.
+        # Reserve the port now: the runtime picks a free port before the host listens, and could pick this one.
         reserved = reserve(port)
     except OSError:
         print(
@@ -71,12 +73,12 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
         return 1
     port = reserved.getsockname()[1]
     lines = [f"Runtime:   azure-functions-runtime {version('azure-functions-runtime')} on Python {sys.version.split()[0]}"]
-    lines += environment(local_settings, port)
+    lines += set_environment(local_settings, port)
     host_json = json.loads((APP_ROOT / "host.json").read_text())
-    terminal.log_as_the_host_does(host_json)
+    terminal.configure_logging(host_json)
     async with Servers() as servers:
         servers.enter_context(reserved)
-        lines += await upstream(options, servers)
+        lines += await configure_model(options, servers)
         worker = Worker(APP_ROOT)
         try:
             await worker.start()
@@ -86,13 +88,13 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
             return 1
         prefix = host_json.get("extensions", {}).get("http", {}).get("routePrefix", "api")
         host = Host(worker, prefix, os.environ, Keys(worker.functions) if options.enable_auth else None)
-        await servers.start(host.application(cors_of(options.cors, local_settings.host)), reserved)
-        chat_page = host.template("playground_page")
+        await servers.start(host.application(cors_policy(options.cors, local_settings.host)), reserved)
+        chat_page = host.path("playground_page")
         if chat_page:
             print(f"Chat page: http://localhost:{port}/{chat_page}\n")
         print(*lines, sep="\n")
         terminal.print_functions(host, port)
-        # Again, as they may have scrolled away.
+        # Repeat the errors, since the list of functions may have scrolled them off the screen.
         print(*(line for line in lines if line.startswith(ERROR)), "Ctrl-C stops.", "", sep="\n", flush=True)
         asking = asyncio.create_task(terminal.ask(port, host, options.ask)) if options.ask else None
         await stop.wait()
@@ -103,33 +105,33 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
     return 0
 
 
-def environment(local_settings: LocalSettings, port: int) -> list[str]:
-    """Puts into the environment what Core Tools would; returns what to tell about it."""
-    # Over what local.settings.json says, so before it.
+def set_environment(local_settings: LocalSettings, port: int) -> list[str]:
+    """Set the environment variables that Core Tools would set, and return lines for the terminal."""
+    # Set this first: it takes precedence over local.settings.json.
     if not os.environ.get("AZURE_FUNCTIONS_ENVIRONMENT"):
         os.environ["AZURE_FUNCTIONS_ENVIRONMENT"] = "Development"
-    inherited = [name for name, value in os.environ.items() if value and name.startswith(SETTINGS_BEGIN)]
+    inherited = [name for name, value in os.environ.items() if value and name.startswith(MODEL_SETTINGS)]
     lines = [f"Settings:  {', '.join(inherited)} from the process environment"] if inherited else []
     local_settings.add_to(os.environ)
-    add_host_settings(os.environ, APP_ROOT, port)
+    set_host_variables(os.environ, APP_ROOT, port)
     lines += [f"{ERROR} {local_settings.problem}"] if local_settings.problem else []
     return lines + [f"Settings:  {message}" for message in local_settings.messages]
 
 
-def cors_of(option: str | None, host: dict[str, Any]) -> cors.Allowed | None:
+def cors_policy(option: str | None, host: dict[str, Any]) -> CorsPolicy | None:
     origins = option or host.get("CORS")
-    return cors.Allowed(tuple(origins.split(",")), bool(host.get("CORSCredentials"))) if origins else None
+    return CorsPolicy(tuple(origins.split(",")), bool(host.get("CORSCredentials"))) if origins else None
 
 
-async def upstream(options: argparse.Namespace, servers: Servers) -> list[str]:
-    """Starts stand-ins where they are wanted; returns what to tell about the settings and where answers come from."""
+async def configure_model(options: argparse.Namespace, servers: Servers) -> list[str]:
+    """Start the simulators if they are needed, and return lines for the terminal about the settings and the model."""
     settings = SettingsReader(os.environ)
     endpoint = settings.text("AZURE_OPENAI_ENDPOINT")
     lines = [f"Model:     {endpoint or 'none: AZURE_OPENAI_ENDPOINT is not set'}"]
     if options.identity or not (endpoint or options.no_simulator):
-        reason = "--identity" if options.identity else "no AZURE_OPENAI_ENDPOINT is set"
-        lines = [f"Settings:  made up for the stand-ins ({reason})"]
-        lines += await simulate(os.environ, settings, servers, identity=options.identity)
+        reason = "--identity" if options.identity else "AZURE_OPENAI_ENDPOINT is not set"
+        lines = [f"Settings:  made up for the simulators ({reason})"]
+        lines += await start_simulators(os.environ, settings, servers, identity=options.identity)
     used = [name for name in settings.file if not os.environ.get(name)]
     if used:
         lines.insert(0, f"Settings:  {', '.join(used)} from {settings.dotenv.name}")
@@ -143,7 +145,7 @@ async def upstream(options: argparse.Namespace, servers: Servers) -> list[str]:
 
 
 def main() -> int:
-    """Runs the loop in a thread of its own: on the main thread, the runtime's HTTP server would take over Ctrl-C."""
+    """Run the event loop in a thread: on the main thread, the runtime's HTTP server would handle Ctrl-C itself."""
     options = parser().parse_args()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()

@@ -1,4 +1,4 @@
-"""App settings as `func start` provides them: from local.settings.json, and some of its own."""
+"""Provide app settings as `func start` does: from local.settings.json, and those that the host sets itself."""
 
 import json
 import sys
@@ -10,18 +10,18 @@ from typing import Any
 
 @dataclass
 class LocalSettings:
-    """What the file local.settings.json says, and what the person at the terminal should know of it."""
+    """Hold the content of local.settings.json, and messages about it for the terminal."""
 
     values: dict[str, Any] = field(default_factory=dict)
     host: dict[str, Any] = field(default_factory=dict)
-    """The section for the host itself: `LocalHttpPort`, `CORS`, `CORSCredentials`."""
+    """The settings of the host itself: `LocalHttpPort`, `CORS`, `CORSCredentials`."""
     messages: list[str] = field(default_factory=list)
     problem: str = ""
-    """Why the file cannot be used."""
+    """The reason why the file cannot be used."""
 
     @classmethod
     def read(cls, path: Path) -> "LocalSettings":
-        """The settings in the file `path`; none where there is no such file or it cannot be used."""
+        """Read the settings from the file `path`. Return none if the file does not exist or cannot be used."""
         if not path.exists():
             return cls()
         try:
@@ -29,16 +29,16 @@ class LocalSettings:
             values, host = dict(content.get("Values") or {}), dict(content.get("Host") or {})
             encrypted = content.get("IsEncrypted", True)
         except (OSError, ValueError, TypeError, AttributeError) as exc:
-            return cls(problem=f"{path.name} is ignored, because it is no valid JSON object of settings: {exc}")
+            return cls(problem=f"{path.name} is ignored, because it is not a valid JSON object of settings: {exc}")
         if encrypted:
-            # Core Tools can decrypt what it has encrypted itself; a file without IsEncrypted counts as encrypted.
-            told = f'Failed to decrypt settings. Set "IsEncrypted" to false in {path.name} to use its values as they are.'
-            return cls(host=host, problem=told)
+            # Like Core Tools, treat a file without IsEncrypted as encrypted. Only Core Tools have the key to decrypt it.
+            problem = f'Failed to decrypt settings. Set "IsEncrypted" to false in {path.name} to use its values as they are.'
+            return cls(host=host, problem=problem)
         return cls(values, host)
 
     def add_to(self, environ: MutableMapping[str, str]) -> None:
-        """Adds the values to `environ`, where what is set and not empty stays."""
-        taken = 0
+        """Add the values to `environ`, except for variables that are already set and not empty."""
+        added = 0
         for name, value in self.values.items():
             if value is None:
                 self.messages.append(f"Skipping '{name}' because value is null")
@@ -52,13 +52,13 @@ class LocalSettings:
                 self.messages.append(f"Skipping '{name}' because it cannot be an environment variable")
             else:
                 environ[name] = value
-                taken += 1
+                added += 1
         if self.values:
-            self.messages.append(f"{taken} value(s) from local.settings.json")
+            self.messages.append(f"{added} value(s) from local.settings.json")
 
 
-def add_host_settings(environ: MutableMapping[str, str], app_root: Path, port: int) -> None:
-    """What the host and Core Tools set for the app: the first four always, the others where nothing else has."""
+def set_host_variables(environ: MutableMapping[str, str], app_root: Path, port: int) -> None:
+    """Set the variables that the host and Core Tools set: the first four always, the others only if they are missing."""
     environ["FUNCTIONS_CORETOOLS_ENVIRONMENT"] = "true"
     environ["WEBSITE_HOSTNAME"] = f"localhost:{port}"
     environ["AzureWebJobsScriptRoot"] = str(app_root)

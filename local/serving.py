@@ -1,4 +1,4 @@
-"""Runs web applications on loopback ports, and ends them together."""
+"""Serve web applications on loopback ports, and stop them together."""
 
 import socket
 from contextlib import AsyncExitStack
@@ -6,18 +6,22 @@ from contextlib import AsyncExitStack
 from aiohttp import web
 
 LOOPBACK = "127.0.0.1"
-# Seconds for what is in flight when all ends.
-PATIENCE = 0.5
+# Seconds that requests in flight get to finish.
+SHUTDOWN_TIMEOUT = 0.5
 
 
 class Servers(AsyncExitStack):
-    """An async context: what was started in it is stopped, last first, when it ends."""
+    """Start servers in an async context. At its end, stop them in reverse order."""
 
     async def start(self, application: web.Application, reserved: socket.socket | None = None) -> str:
-        """Serves `application` on a socket from `reserve`, without one on any free port; returns its address."""
-        # Handlers are cancelled when their caller hangs up, and see bodies as they came.
+        """Serve `application` on a socket from `reserve`, by default on any free port. Return the base URL."""
+        # Cancel a handler when its client disconnects, and leave compressed bodies as they are.
         runner = web.AppRunner(
-            application, handler_cancellation=True, access_log=None, shutdown_timeout=PATIENCE, auto_decompress=False
+            application,
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
+            auto_decompress=False,
         )
         await runner.setup()
         self.push_async_callback(runner.cleanup)
@@ -26,10 +30,10 @@ class Servers(AsyncExitStack):
 
 
 def reserve(port: int) -> socket.socket:
-    """A socket at `port`, 0 being any that is free, which nobody else gets meanwhile. Raises OSError when it is taken."""
+    """Return a socket that is bound to `port`, or to any free port if it is 0. Raise OSError if the port is in use."""
     reserved = socket.socket()
     if port:
-        # A port of one's choice, although connections of the last process to have it may linger.
+        # Bind even if connections of the last process on this port are still in TIME_WAIT.
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         reserved.bind((LOOPBACK, port))

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees: log records, the list of functions, and a first chat."""
+"""Print to the terminal: log records, the list of functions, and a first chat."""
 
 import json
 import logging
@@ -17,8 +17,8 @@ from shared.settings import Settings
 LOG_LEVELS = {"Trace": 5, "Debug": 10, "Information": 20, "Warning": 30, "Error": 40, "Critical": 50, "None": 60}
 
 
-def log_as_the_host_does(host_json: dict[str, Any]) -> None:
-    """Sends log records to the terminal: the app's from the level in host.json on, the runtime's own from Warning on."""
+def configure_logging(host_json: dict[str, Any]) -> None:
+    """Print log records as the host does: those of the app from the level in host.json, the runtime's from Warning."""
     level = host_json.get("logging", {}).get("logLevel", {}).get("default", "Information")
     level = os.environ.get("AzureFunctionsJobHost__logging__logLevel__default") or level
     handler = logging.StreamHandler(sys.stdout)
@@ -27,7 +27,7 @@ def log_as_the_host_does(host_json: dict[str, Any]) -> None:
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or not record.name.startswith("azure.functions"))
-    # What is no HTTP is answered 400, and nobody's mistake here.
+    # A malformed request gets 400. It is the client's error, so drop the stack trace that aiohttp logs.
     logging.getLogger("aiohttp.server").addFilter(
         lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
     )
@@ -36,17 +36,17 @@ def log_as_the_host_does(host_json: dict[str, Any]) -> None:
 
 
 def callers(settings: Settings) -> str:
-    """Who may call the OpenAI-compatible routes."""
+    """Return a phrase that says who may call the OpenAI-compatible routes."""
     if settings.caller_keys:
         return f"with the key of {', '.join(sorted({key.name for key in settings.caller_keys}))} (CALLER_KEYS)"
     if settings.is_local:
         return "anybody on this machine, with any key or none; CALLER_KEYS is not set"
-    return "nobody: CALLER_KEYS is not set, and this looks like Azure and not like somebody's own machine"
+    return "nobody: CALLER_KEYS is not set, and the app seems to run in Azure"
 
 
 def print_functions(host: Host, port: int) -> None:
-    for name, why in host.in_error.items():
-        print(f"\nThe '{name}' function is in error: {why}")
+    for name, error in host.function_errors.items():
+        print(f"\nThe '{name}' function is in error: {error}")
     print("\nFunctions:\n")
     for route in host.routes:
         methods = f"[{','.join(route.methods)}]" if route.methods else ""
@@ -55,14 +55,14 @@ def print_functions(host: Host, port: int) -> None:
         print(f"\t{timer.function.name}: timerTrigger")
     if host.keys:
         print("\nKeys:\n")
-        for what, key in {"master": host.keys.master, "all functions": host.keys.host, **host.keys.of_function}.items():
-            print(f"\tx-functions-key: {key} ({what})")
+        for name, key in {"master": host.keys.master, "all functions": host.keys.host, **host.keys.of_function}.items():
+            print(f"\tx-functions-key: {key} ({name})")
     print()
 
 
 async def ask(port: int, host: Host, prompt: str) -> None:
-    """Sends one chat through the function's endpoint and prints its stream, as `curl -N` does."""
-    url = f"http://localhost:{port}/{host.template('chat')}"
+    """Send one chat to the app, and print the stream as `curl -N` does."""
+    url = f"http://localhost:{port}/{host.path('chat')}"
     body = json.dumps({"prompt": prompt, "stream": True}, ensure_ascii=False)
     headers = {"x-functions-key": host.keys.host} if host.keys else {}
     key = f" -H {shlex.quote(f'x-functions-key: {host.keys.host}')}" if host.keys else ""
@@ -72,6 +72,6 @@ async def ask(port: int, host: Host, prompt: str) -> None:
             async for line in response.content:
                 print(line.decode(), end="", flush=True)
     except aiohttp.ClientError as exc:
-        print(f"The answer broke off: {exc}")
-    page = host.template("playground_page")
+        print(f"The response was interrupted: {exc}")
+    page = host.path("playground_page")
     print(f"\nChat page: http://localhost:{port}/{page}    Ctrl-C stops.\n" if page else "", flush=True)

@@ -2,7 +2,7 @@
 
 import httpx2
 
-from tests.running import Json, StandIn
+from tests.running import Json, Simulator
 from tests.upstreams import CALLER_KEY, Gateway
 
 CALLER = {"api-key": CALLER_KEY}
@@ -14,5 +14,5 @@ def call(gateway: Gateway, path: str = CHAT, **fields: object) -> httpx2.Respons
     return gateway.http.post(path, json={**MESSAGES, **fields}, headers=CALLER)
 
 
-def attempts(models: list[StandIn]) -> list[int]:
+def attempts(models: list[Simulator]) -> list[int]:
     return [len(model.journal()) for model in models]

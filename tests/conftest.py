@@ -8,14 +8,14 @@ import httpx2
 import pytest
 
 from local.serving import Servers
-from local.simulator.azure_openai import AzureOpenAI
+from local.simulator.azure_openai import AzureOpenAISimulator
 from shared.settings import Settings
 from shared.upstream.clients import Clients
 from shared.upstream.failover import Failover
 from tests.core_tools import CORE_TOOLS, core_tools_app
 from tests.host import SETTINGS, HostApp, host_app
-from tests.running import LocalApp, StandIn, local_app
-from tests.stand_ins import World
+from tests.running import LocalApp, Simulator, local_app
+from tests.simulators import World
 from tests.upstreams import Gateway, Upstreams, gateway_app
 from tests.v1 import app_with_keys
 
@@ -61,7 +61,7 @@ def shared_app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def app(shared_app: LocalApp) -> LocalApp:
-    """The app with a key, against the stand-in for Azure OpenAI, whose journal is empty."""
+    """The app with a key, against the simulator of Azure OpenAI, whose journal is empty."""
     shared_app.model.clear()
     return shared_app
 
@@ -89,13 +89,13 @@ async def world() -> AsyncIterator[World]:
 
 
 @pytest.fixture
-def resource() -> AzureOpenAI:
-    """A stand-in for an Azure OpenAI resource, in the test's own process."""
-    return AzureOpenAI(["chat"], keys=["a-key-of-the-resource"])
+def resource() -> AzureOpenAISimulator:
+    """A simulator of an Azure OpenAI resource, in the test's own process."""
+    return AzureOpenAISimulator(["chat"], keys=["a-key-of-the-resource"])
 
 
 @pytest.fixture
-async def failover(resource: AzureOpenAI) -> AsyncIterator[Failover]:
+async def failover(resource: AzureOpenAISimulator) -> AsyncIterator[Failover]:
     """What sends calls to it."""
     async with Servers() as servers:
         environ = {
@@ -123,7 +123,7 @@ def upstreams() -> Iterator[Upstreams]:
 
 
 @pytest.fixture(scope="module")
-def shared_model(upstreams: Upstreams) -> Iterator[StandIn]:
+def shared_model(upstreams: Upstreams) -> Iterator[Simulator]:
     """A resource that outlives the tests of a module."""
     model = upstreams.azure()
     yield model
@@ -138,15 +138,15 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def model(shared_model: StandIn, gateway: Gateway) -> StandIn:
+def model(shared_model: Simulator, gateway: Gateway) -> Simulator:
     """The gateway's only endpoint, with an empty journal."""
     shared_model.clear()
-    gateway.configure(shared_model.address)
+    gateway.configure(shared_model.url)
     return shared_model
 
 
 @pytest.fixture(scope="module")
-def shared_models(upstreams: Upstreams) -> Iterator[list[StandIn]]:
+def shared_models(upstreams: Upstreams) -> Iterator[list[Simulator]]:
     models = [upstreams.azure() for _ in range(3)]
     yield models
     for model in models:
@@ -154,7 +154,7 @@ def shared_models(upstreams: Upstreams) -> Iterator[list[StandIn]]:
 
 
 @pytest.fixture
-def models(shared_models: list[StandIn]) -> list[StandIn]:
+def models(shared_models: list[Simulator]) -> list[Simulator]:
     """Three resources, with empty journals."""
     for model in shared_models:
         model.clear()

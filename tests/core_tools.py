@@ -14,15 +14,15 @@ CORE_TOOLS = shutil.which("func")
 
 
 class CoreToolsApp(LocalApp):
-    """This project's app under `func start`, with the stand-in of another app."""
+    """This project's app under `func start`, with the simulator of another app."""
 
     started = "For detailed output, run func with --verbose flag."
 
 
 @contextmanager
 def core_tools_app(folder: Path, **environ: str) -> Iterator[LocalApp]:
-    """The app under `func start`, on a free port, with the stand-in that belongs to another app."""
-    with local_app(folder / "stand-in", **environ) as other, socket.create_server(("127.0.0.1", 0)) as probe:
+    """The app under `func start`, on a free port, with the simulator that belongs to another app."""
+    with local_app(folder / "simulator", **environ) as other, socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
         probe.close()
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Runs the app as a user would, in a process of its own, and controls the stand-ins it talks to."""
+"""Runs the app as a user would, in a process of its own, and controls the simulators it talks to."""
 
 import base64
 import json
@@ -38,16 +38,16 @@ def eventually[T](look: Callable[[], T], holds: Callable[[T], object]) -> T:
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as a stand-in's journal has it."""
+    """A request, as a simulator's journal records it."""
 
     path: str
     query: dict[str, str]
     headers: dict[str, str]
     body: bytes
     status: int | None
-    pieces: int
+    chunks: int
     ended: float | None
-    hung_up: bool
+    disconnected: bool
     usage: Json
 
     @property
@@ -55,19 +55,19 @@ class Seen:
         return self.headers["authorization"].removeprefix("Bearer ")
 
 
-class StandIn:
-    """The control route of a stand-in."""
+class Simulator:
+    """Control a simulator over HTTP."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.http = httpx2.Client(base_url=address, timeout=PATIENCE)
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.http = httpx2.Client(base_url=url, timeout=PATIENCE)
 
     def script(self, *scripts: Json) -> None:
         """Says what the next requests get, one script for each."""
         self.http.post("/control/scripts", json=scripts).raise_for_status()
 
-    def permit(self, pieces: int = 1) -> None:
-        self.http.post("/control/next", params={"pieces": pieces}).raise_for_status()
+    def permit(self, chunks: int = 1) -> None:
+        self.http.post("/control/next", params={"chunks": chunks}).raise_for_status()
 
     def journal(self, *, requests: int = 0, ended: int = 0) -> list[Seen]:
         """What has come so far, as soon as at least `requests` have come and `ended` are over."""
@@ -79,9 +79,9 @@ class StandIn:
                 headers=dict(entry["headers"]),
                 body=base64.b64decode(entry["body"]),
                 status=entry["status"],
-                pieces=entry["pieces"],
+                chunks=entry["chunks"],
                 ended=entry["ended"],
-                hung_up=entry["hung_up"],
+                disconnected=entry["disconnected"],
                 usage=entry.get("usage") or {},
             )
             for entry in entries
@@ -167,14 +167,14 @@ class Running:
 class LocalApp(Running):
     """This project's app."""
 
-    def __init__(self, process: "subprocess.Popen[str]", model: StandIn | None = None) -> None:
+    def __init__(self, process: "subprocess.Popen[str]", model: Simulator | None = None) -> None:
         super().__init__(process)
-        self.model = model or self.stand_in("Azure OpenAI")
-        self.identity = self.stand_in("the managed identity's endpoint")
+        self.model = model or self.simulator("Azure OpenAI")
+        self.identity = self.simulator("the identity endpoint")
 
-    def stand_in(self, name: str) -> StandIn:
-        address = re.search(rf"stand-in for {name} at (http://[\d.:]+)", self.output)
-        return StandIn(address[1] if address else "http://127.0.0.1:9")
+    def simulator(self, name: str) -> Simulator:
+        url = re.search(rf"simulator of {name} at (http://[\d.:]+)", self.output)
+        return Simulator(url[1] if url else "http://127.0.0.1:9")
 
     def chat(self, body: Json | bytes, **options: Any) -> httpx2.Response:
         if isinstance(body, dict):
@@ -256,13 +256,13 @@ def local_app(folder: Path, *options: str, more: str = "", prefix: str | None = 
 
 
 def settings_for(app: LocalApp) -> dict[str, str]:
-    """Settings that lead another app to the stand-in of `app`, as if it were in Azure."""
+    """Settings that lead another app to the simulator of `app`, as if it were in Azure."""
     app.model.clear()
     app.chat({"prompt": "Hello"})
     (seen,) = app.model.journal()
     app.model.clear()
     return {
-        "AZURE_OPENAI_ENDPOINT": app.model.address,
+        "AZURE_OPENAI_ENDPOINT": app.model.url,
         "AZURE_OPENAI_KEY": seen.headers["api-key"],
         "AZURE_OPENAI_API_VERSION": "2024-10-21",
         "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini",

@@ -1,4 +1,4 @@
-"""The stand-ins, started in the test's own process."""
+"""Start the simulators in the test's own process, and call them."""
 
 import asyncio
 import json
@@ -7,52 +7,52 @@ from typing import Any
 import httpx2
 
 from local.serving import Servers
-from local.simulator.azure_openai import AzureOpenAI
-from local.simulator.identity_endpoint import IdentityEndpoint
-from local.simulator.tokens import AUDIENCE, TokenMint
+from local.simulator.azure_openai import AzureOpenAISimulator
+from local.simulator.identity_endpoint import IdentityEndpointSimulator
+from local.simulator.tokens import AUDIENCE, TokenIssuer
 
-KEY = "key-of-the-stand-in"
+KEY = "key-of-the-simulator"
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
 DATED = "/openai/deployments/chat/chat/completions?api-version=2024-10-21"
 V1 = "/openai/v1/chat/completions"
 
 
 class World:
-    """A stand-in for Azure OpenAI that takes keys, one that takes tokens, and one for the identity endpoint."""
+    """Hold a simulator of Azure OpenAI that accepts keys, one that accepts tokens, and one of the identity endpoint."""
 
     def __init__(self) -> None:
-        self.mint = TokenMint()
-        self.keyed = AzureOpenAI(["chat"], keys=[KEY])
-        self.keyless = AzureOpenAI(["chat"], mint=self.mint)
-        self.identity = IdentityEndpoint(self.mint, ["user-assigned"])
+        self.issuer = TokenIssuer()
+        self.keyed = AzureOpenAISimulator(["chat"], keys=[KEY])
+        self.keyless = AzureOpenAISimulator(["chat"], issuer=self.issuer)
+        self.identity = IdentityEndpointSimulator(self.issuer, ["user-assigned"])
 
     async def start(self, servers: Servers, http: httpx2.AsyncClient) -> None:
         self.http = http
-        self.keyed_address = await servers.start(self.keyed.application())
-        self.keyless_address = await servers.start(self.keyless.application())
-        self.identity_address = await servers.start(self.identity.application())
+        self.keyed_url = await servers.start(self.keyed.application())
+        self.keyless_url = await servers.start(self.keyless.application())
+        self.identity_url = await servers.start(self.identity.application())
 
     async def chat(self, path: str = DATED, body: Any = CHAT, **headers: str) -> httpx2.Response:
         headers = headers or {"api-key": KEY}
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await self.http.post(self.keyed_address + path, content=content, headers=headers)
+        return await self.http.post(self.keyed_url + path, content=content, headers=headers)
 
     async def keyless_chat(self, path: str = DATED, **headers: str) -> httpx2.Response:
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.http.post(self.keyless_address + path, json=CHAT, headers=headers)
+        return await self.http.post(self.keyless_url + path, json=CHAT, headers=headers)
 
     async def token(self, headers: dict[str, str] | None = None, query: dict[str, str] | None = None) -> httpx2.Response:
         query = {"api-version": "2019-08-01", "resource": AUDIENCE} | (query or {})
         headers = {"x-identity-header": self.identity.header} if headers is None else headers
-        return await self.http.get(f"{self.identity_address}/msi/token", params=query, headers=headers)
+        return await self.http.get(f"{self.identity_url}/msi/token", params=query, headers=headers)
 
     async def script(self, **script: Any) -> None:
-        await self.http.post(f"{self.keyed_address}/control/scripts", json=[script])
+        await self.http.post(f"{self.keyed_url}/control/scripts", json=[script])
 
     async def raw(self, stream: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A chat on a plain socket."""
-        host, port = self.keyed_address.removeprefix("http://").split(":")
+        """Send a chat on a plain socket."""
+        host, port = self.keyed_url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         body = json.dumps({**CHAT, "stream": stream}).encode()
         head = (

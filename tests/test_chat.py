@@ -1,4 +1,4 @@
-"""POST /api/chat over HTTP, on the real runtime, against the stand-in for Azure OpenAI."""
+"""POST /api/chat over HTTP, on the real runtime, against the simulator of Azure OpenAI."""
 
 import json
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def test_a_stream_comes_piece_by_piece(app: LocalApp) -> None:
     app.model.script({"reply": "one and two and three", "step": True})
     with app.streamed() as events:
         for piece in ("one and", " two and", " three"):
-            # The stand-in sends nothing before this; so each piece is here before the next exists.
+            # The simulator sends nothing before this; so each piece is here before the next exists.
             app.model.permit()
             assert json.loads(next(events)) == {"delta": piece}
         last = json.loads(next(events))

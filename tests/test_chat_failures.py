@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.simulator import shapes
+from local.simulator import payloads
 from tests.contract import error_of
 from tests.running import Json, LocalApp, local_app
 
@@ -53,7 +53,7 @@ def test_no_headers_before_the_deadline_is_504(limited_app: LocalApp) -> None:
     response = limited_app.chat({"prompt": "Hello"})
     assert response.status_code == 504
     assert error_of(response.content)["code"] == "deadline_exceeded"
-    assert limited_app.model.journal(ended=1)[0].hung_up
+    assert limited_app.model.journal(ended=1)[0].disconnected
 
 
 def test_more_calls_than_allowed_get_503_with_retry_after(limited_app: LocalApp) -> None:
@@ -78,7 +78,7 @@ def test_a_stream_that_falls_silent_ends_with_an_error_event(limited_app: LocalA
         assert json.loads(next(events)) == {"delta": "one and"}
         assert error_of(next(events).encode())["code"] == "stream_broken"
         assert list(events) == []
-    assert limited_app.model.journal(ended=1)[0].hung_up
+    assert limited_app.model.journal(ended=1)[0].disconnected
 
 
 def test_a_stream_that_breaks_off_ends_with_an_error_event(app: LocalApp) -> None:
@@ -95,8 +95,8 @@ def test_a_caller_who_leaves_in_mid_stream_ends_the_call_to_azure(app: LocalApp)
         app.model.permit()
         next(events)
     (seen,) = app.model.journal(ended=1)
-    assert seen.hung_up
-    assert seen.pieces == 1
+    assert seen.disconnected
+    assert seen.chunks == 1
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -106,14 +106,14 @@ def test_a_caller_who_leaves_before_the_answer_ends_the_call_to_azure(app: Local
     with app.sent("POST", "/api/chat", body):
         app.model.journal(requests=1)
     (seen,) = app.model.journal(ended=1)
-    assert seen.hung_up
+    assert seen.disconnected
 
 
 def test_a_content_filter_refusal_comes_through_verbatim(app: LocalApp) -> None:
     app.model.script({"status": 400})
     response = app.chat({"prompt": "Hello"})
     assert response.status_code == 400
-    assert response.json() == shapes.CONTENT_FILTER
+    assert response.json() == payloads.CONTENT_FILTER
     assert response.json()["error"]["innererror"]["content_filter_result"]["violence"]["filtered"]
 
 
@@ -124,21 +124,21 @@ def test_throttling_comes_through_with_its_retry_after(app: LocalApp, stream: bo
     assert response.status_code == 429
     assert response.headers["retry-after"] == "7"
     assert response.headers["retry-after-ms"] == "6500"
-    assert response.json() == shapes.THROTTLED
+    assert response.json() == payloads.THROTTLED
 
 
 @pytest.mark.parametrize(
     ("script", "code", "logged"),
     [
-        ({"status": 401, "body": shapes.WRONG_KEY}, "upstream_auth", "Check AZURE_OPENAI_KEY"),
-        ({"status": 403, "body": shapes.KEYS_DISABLED}, "upstream_auth", "403 AuthenticationTypeDisabled"),
+        ({"status": 401, "body": payloads.WRONG_KEY}, "upstream_auth", "Check AZURE_OPENAI_KEY"),
+        ({"status": 403, "body": payloads.KEYS_DISABLED}, "upstream_auth", "403 AuthenticationTypeDisabled"),
         (
             {"status": 404},
             "deployment_not_found",
             "Endpoint 1, called by (chat), has no deployment 'gpt-4o-mini'",
         ),
         (
-            {"status": 404, "body": shapes.RESOURCE_NOT_FOUND},
+            {"status": 404, "body": payloads.RESOURCE_NOT_FOUND},
             "upstream_error",
             "(chat), responded with 404",
         ),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from local.simulator.azure_openai import AzureOpenAI
+from local.simulator.azure_openai import AzureOpenAISimulator
 from shared.errors import StreamInterrupted, UpstreamFailure
 from shared.openai_api import chat
 from shared.openai_api.chat import ChatDeltas
@@ -63,7 +63,7 @@ def test_an_event_without_end_is_broken_before_it_fills_the_memory(
 
 @pytest.mark.anyio
 async def test_an_answer_without_end_is_a_failure_before_it_fills_the_memory(
-    resource: AzureOpenAI, failover: Failover, monkeypatch: pytest.MonkeyPatch
+    resource: AzureOpenAISimulator, failover: Failover, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(response, "MAX_BODY_SIZE", 1000)
     resource.journal.scripts.append({"raw": "{" + " " * 2000})

@@ -9,9 +9,9 @@ from email.utils import formatdate
 import pytest
 
 from local.serving import free_port
-from local.simulator import shapes
+from local.simulator import payloads
 from tests.calls import MESSAGES, attempts, call
-from tests.running import PROJECT, Json, StandIn
+from tests.running import PROJECT, Json, Simulator
 from tests.upstreams import CALLER_KEY, Gateway, Upstreams
 
 
@@ -49,10 +49,10 @@ FAULTS: dict[str, tuple[Json, int, str | None, str]] = {
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_with_one_endpoint_the_caller_learns_when_to_come_again(
-    gateway: Gateway, models: list[StandIn], fault: str, stream: bool
+    gateway: Gateway, models: list[Simulator], fault: str, stream: bool
 ) -> None:
     script, status, code, retry_after = FAULTS[fault]
-    gateway.configure(models[0].address)
+    gateway.configure(models[0].url)
     models[0].script(script)
     response = call(gateway, stream=stream)
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
@@ -63,10 +63,10 @@ def test_with_one_endpoint_the_caller_learns_when_to_come_again(
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_with_three_endpoints_the_next_one_answers(
-    gateway: Gateway, models: list[StandIn], fault: str, stream: bool
+    gateway: Gateway, models: list[Simulator], fault: str, stream: bool
 ) -> None:
     script, *_ = FAULTS[fault]
-    gateway.configure(*(model.address for model in models))
+    gateway.configure(*(model.url for model in models))
     models[0].script({**script, "times": 1})
     assert call(gateway, stream=stream).status_code == 200
     assert attempts(models) == [1, 1, 0]
@@ -77,10 +77,10 @@ def test_with_three_endpoints_the_next_one_answers(
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_with_three_endpoints_that_all_fail_the_last_answer_comes_out(
-    gateway: Gateway, models: list[StandIn], fault: str
+    gateway: Gateway, models: list[Simulator], fault: str
 ) -> None:
     script, status, code, retry_after = FAULTS[fault]
-    gateway.configure(*(model.address for model in models))
+    gateway.configure(*(model.url for model in models))
     for model in models:
         model.script({**script, "times": 1})
     response = call(gateway)
@@ -89,9 +89,9 @@ def test_with_three_endpoints_that_all_fail_the_last_answer_comes_out(
     assert attempts(models) == [1, 1, 1]
 
 
-def test_a_date_says_when_to_come_again(gateway: Gateway, models: list[StandIn]) -> None:
+def test_a_date_says_when_to_come_again(gateway: Gateway, models: list[Simulator]) -> None:
     for ahead, expected in ((30, range(27, 31)), (-30, range(1))):
-        gateway.configure(models[0].address)
+        gateway.configure(models[0].url)
         models[0].script({"status": 429, "headers": {"retry-after": formatdate(time.time() + ahead, usegmt=True)}})
         assert int(call(gateway).headers["retry-after"]) in expected
 
@@ -105,9 +105,9 @@ UNREACHABLE = {
 
 
 @pytest.fixture(params=UNREACHABLE)
-def unreachable(request: pytest.FixtureRequest, models: list[StandIn], silent: str) -> tuple[str, int, str]:
+def unreachable(request: pytest.FixtureRequest, models: list[Simulator], silent: str) -> tuple[str, int, str]:
     """An endpoint that cannot be reached; status and code for whoever has no other."""
-    plain = models[0].address.rpartition(":")[2]
+    plain = models[0].url.rpartition(":")[2]
     address = UNREACHABLE[request.param].format(free=free_port(), plain=plain, silent=silent)
     return address, *((504, "deadline_exceeded") if address == silent else (502, "upstream_unreachable"))
 
@@ -121,9 +121,9 @@ def test_one_endpoint_that_cannot_be_reached(gateway: Gateway, unreachable: tupl
 
 
 def test_an_endpoint_that_cannot_be_reached_among_three(
-    gateway: Gateway, models: list[StandIn], unreachable: tuple[str, int, str]
+    gateway: Gateway, models: list[Simulator], unreachable: tuple[str, int, str]
 ) -> None:
-    gateway.configure(unreachable[0], models[1].address, models[2].address, ATTEMPT_TIMEOUT_SECONDS="1")
+    gateway.configure(unreachable[0], models[1].url, models[2].url, ATTEMPT_TIMEOUT_SECONDS="1")
     for calls in (1, 2):
         assert call(gateway).status_code == 200
         assert attempts(models) == [0, calls, 0]
@@ -139,12 +139,12 @@ def test_three_endpoints_that_cannot_be_reached(gateway: Gateway, unreachable: t
 @pytest.mark.parametrize(
     ("script", "status"),
     [({"status": status}, status) for status in (400, 409, 413, 422)]
-    + [({"status": 404, "body": shapes.RESOURCE_NOT_FOUND}, 502), ({"status": 405}, 502), ({"status": 302}, 502)],
+    + [({"status": 404, "body": payloads.RESOURCE_NOT_FOUND}, 502), ({"status": 405}, 502), ({"status": 302}, 502)],
 )
 def test_what_no_other_endpoint_would_grant_is_not_asked_of_it(
-    gateway: Gateway, models: list[StandIn], script: Json, status: int
+    gateway: Gateway, models: list[Simulator], script: Json, status: int
 ) -> None:
-    gateway.configure(*(model.address for model in models))
+    gateway.configure(*(model.url for model in models))
     for _ in range(2):
         models[0].script(script)
         response = call(gateway)
@@ -153,8 +153,8 @@ def test_what_no_other_endpoint_would_grant_is_not_asked_of_it(
     assert attempts(models) == [2, 0, 0]
 
 
-def test_the_soonest_retry_after_of_all_comes_out(gateway: Gateway, models: list[StandIn]) -> None:
-    gateway.configure(*(model.address for model in models))
+def test_the_soonest_retry_after_of_all_comes_out(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(*(model.url for model in models))
     waits = ({"retry-after": "30"}, {"retry-after-ms": "4200"}, {"retry-after": "20"})
     for model, headers in zip(models, waits, strict=True):
         model.script({"status": 429, "headers": headers})
@@ -166,8 +166,8 @@ def test_the_soonest_retry_after_of_all_comes_out(gateway: Gateway, models: list
     assert attempts(models) == [1, 2, 1]
 
 
-def test_an_endpoint_that_rested_is_used_again(gateway: Gateway, models: list[StandIn]) -> None:
-    gateway.configure(*(model.address for model in models))
+def test_an_endpoint_that_rested_is_used_again(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(*(model.url for model in models))
     models[0].script({"status": 503, "headers": {"retry-after-ms": "500"}})
     call(gateway)
     time.sleep(0.6)
@@ -175,8 +175,8 @@ def test_an_endpoint_that_rested_is_used_again(gateway: Gateway, models: list[St
     assert attempts(models) == [2, 1, 0]
 
 
-def test_a_throttled_deployment_leaves_the_others_alone(gateway: Gateway, models: list[StandIn]) -> None:
-    gateway.configure(*(model.address for model in models))
+def test_a_throttled_deployment_leaves_the_others_alone(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(*(model.url for model in models))
     models[0].script({"status": 429})
     call(gateway, model="chat")
     assert attempts(models) == [1, 1, 0]
@@ -186,21 +186,21 @@ def test_a_throttled_deployment_leaves_the_others_alone(gateway: Gateway, models
     assert attempts(models) == [2, 2, 0]
 
 
-def test_an_endpoint_that_hangs_is_last_for_later_callers(gateway: Gateway, models: list[StandIn]) -> None:
-    gateway.configure(*(model.address for model in models), ATTEMPT_TIMEOUT_SECONDS="0.5")
+def test_an_endpoint_that_hangs_is_last_for_later_callers(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(*(model.url for model in models), ATTEMPT_TIMEOUT_SECONDS="0.5")
     models[0].script({"hang": True})
     assert call(gateway).status_code == 200
     assert attempts(models) == [1, 1, 0]
-    assert models[0].journal()[0].hung_up
+    assert models[0].journal()[0].disconnected
     models[1].script({"status": 500})
     models[2].script({"status": 500})
     assert call(gateway).status_code == 200
     assert attempts(models) == [2, 2, 1]
 
 
-def test_no_attempt_begins_after_the_deadline(gateway: Gateway, models: list[StandIn]) -> None:
+def test_no_attempt_begins_after_the_deadline(gateway: Gateway, models: list[Simulator]) -> None:
     settings = {"ATTEMPT_TIMEOUT_SECONDS": "0.5", "REQUEST_TIMEOUT_SECONDS": "0.8"}
-    gateway.configure(*(model.address for model in models), **settings)
+    gateway.configure(*(model.url for model in models), **settings)
     for model in models:
         model.script({"hang": True})
     response = call(gateway)
@@ -211,12 +211,12 @@ def test_no_attempt_begins_after_the_deadline(gateway: Gateway, models: list[Sta
     assert gateway.state()["cooldowns"] == [1, 1, 0]
 
 
-def test_the_deadline_is_for_the_body_too(gateway: Gateway, models: list[StandIn]) -> None:
-    gateway.configure(models[0].address, REQUEST_TIMEOUT_SECONDS="1")
-    # The stand-in's own pace would take a minute.
+def test_the_deadline_is_for_the_body_too(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(models[0].url, REQUEST_TIMEOUT_SECONDS="1")
+    # The simulator's own pace would take a minute.
     models[0].script({"raw": "{" + " " * 600, "split": 10, "pace": 1})
     assert call(gateway).status_code == 504
-    assert models[0].journal(ended=1)[0].hung_up
+    assert models[0].journal(ended=1)[0].disconnected
 
 
 def test_nothing_in_the_app_sleeps() -> None:
@@ -239,9 +239,9 @@ class TestPool:
 
     @pytest.mark.parametrize("others", [0, 1])
     def test_a_pooled_connection_that_closes_on_its_next_use_costs_no_call_and_no_rest(
-        self, gateway: Gateway, upstreams: Upstreams, models: list[StandIn], others: int
+        self, gateway: Gateway, upstreams: Upstreams, models: list[Simulator], others: int
     ) -> None:
-        endpoints = [f"http://127.0.0.1:{upstreams.serve(self.answer_once)}", models[1].address]
+        endpoints = [f"http://127.0.0.1:{upstreams.serve(self.answer_once)}", models[1].url]
         gateway.configure(*endpoints[: 1 + others])
         for _ in range(6):
             assert call(gateway).status_code == 200
@@ -254,16 +254,16 @@ class TestPool:
         writer.close()
 
     def test_a_pooled_connection_that_the_server_closed_while_idle_costs_no_call(
-        self, gateway: Gateway, upstreams: Upstreams, models: list[StandIn]
+        self, gateway: Gateway, upstreams: Upstreams, models: list[Simulator]
     ) -> None:
-        gateway.configure(f"http://127.0.0.1:{upstreams.serve(self.answer_and_close)}", models[1].address)
+        gateway.configure(f"http://127.0.0.1:{upstreams.serve(self.answer_and_close)}", models[1].url)
         for _ in range(4):
             assert call(gateway).status_code == 200
             time.sleep(0.1)
         assert attempts(models) == [0, 0, 0]
 
-    def test_a_full_app_says_so_at_once_and_blames_no_endpoint(self, gateway: Gateway, models: list[StandIn]) -> None:
-        gateway.configure(models[0].address, models[1].address, MAX_CONCURRENT_CALLS="1")
+    def test_a_full_app_says_so_at_once_and_blames_no_endpoint(self, gateway: Gateway, models: list[Simulator]) -> None:
+        gateway.configure(models[0].url, models[1].url, MAX_CONCURRENT_CALLS="1")
         models[0].script({"hang": True})
         with gateway.app.sent("POST", "/api/v1/chat/completions", json.dumps(MESSAGES).encode(), api_key=CALLER_KEY):
             models[0].journal(requests=1)

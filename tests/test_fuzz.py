@@ -21,7 +21,7 @@ from shared import openapi
 from shared.errors import error_detail
 from shared.openai_api.translate import FORWARDED_HEADERS
 from tests.calls import CALLER
-from tests.running import StandIn
+from tests.running import Simulator
 from tests.upstreams import CALLER_KEY, Gateway, gateway_app
 
 PATHS = [
@@ -77,10 +77,10 @@ HEADER_VALUES = st.binary(max_size=60).map(lambda text: bytes(b for b in text if
 
 @pytest.fixture(scope="module", params=["2025-04-01-preview", "v1"])
 def gateway(
-    request: pytest.FixtureRequest, shared_model: StandIn, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, shared_model: Simulator, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
     with gateway_app(tmp_path_factory.mktemp("app")) as gateway:
-        gateway.configure(shared_model.address, AZURE_OPENAI_API_VERSION=request.param, MAX_BODY_BYTES=str(LIMIT))
+        gateway.configure(shared_model.url, AZURE_OPENAI_API_VERSION=request.param, MAX_BODY_BYTES=str(LIMIT))
         yield gateway
         _, _, trace = gateway.app.output.partition("Traceback")
         assert not trace, trace[:3000]
@@ -186,7 +186,7 @@ def test_each_oddity_has_its_answer(gateway: Gateway, name: str, path: str) -> N
 
 
 @pytest.mark.parametrize("line", [b"x: a\rb", b"x: a\nb: c", b"x: a\x00b", b" x: folded", b"x : blank", b"api-key"])
-def test_a_header_that_would_be_two_does_not_get_through(gateway: Gateway, shared_model: StandIn, line: bytes) -> None:
+def test_a_header_that_would_be_two_does_not_get_through(gateway: Gateway, shared_model: Simulator, line: bytes) -> None:
     shared_model.clear()
     head = f"POST /api/v1/chat/completions HTTP/1.1\r\nhost: a\r\nconnection: close\r\napi-key: {CALLER_KEY}\r\n".encode()
     with gateway.app.connection() as connection:

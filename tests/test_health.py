@@ -1,4 +1,4 @@
-"""Readiness, its details and the timer, against the stand-ins."""
+"""Readiness, its details and the timer, against the simulators."""
 
 import json
 import logging
@@ -11,8 +11,8 @@ import pytest
 from azure.functions.timer import TimerRequest
 
 from local.serving import Servers
-from local.simulator import shapes
-from local.simulator.azure_openai import AzureOpenAI
+from local.simulator import payloads
+from local.simulator.azure_openai import AzureOpenAISimulator
 from shared import gateway
 from shared.health import DEGRADED, DOWN, HEALTHY, UNHEALTHY, UP, Finding, Report, Unhealthy, Watch
 from tests.running import Json, LocalApp, local_app, settings_for
@@ -72,14 +72,14 @@ def test_1000_readers_of_a_failure_cost_one_probe_per_period(own_app: LocalApp) 
 @pytest.mark.parametrize(
     ("script", "status", "state", "reason"),
     [
-        ({"status": 401, "body": shapes.WRONG_KEY}, "unhealthy", "down", "responded with 401 401. Check AZURE_OPENAI_KEY"),
+        ({"status": 401, "body": payloads.WRONG_KEY}, "unhealthy", "down", "responded with 401 401. Check AZURE_OPENAI_KEY"),
         ({"status": 403}, "unhealthy", "down", "responded with 403 AuthenticationTypeDisabled. Check AZURE_OPENAI_KEY"),
         ({"status": 404}, "unhealthy", "down", "has no deployment 'gpt-4o-mini' (AZURE_OPENAI_CHATGPT_DEPLOYMENT)"),
-        ({"status": 404, "body": shapes.RESOURCE_NOT_FOUND}, "unhealthy", "down", "check AZURE_OPENAI_API_VERSION"),
+        ({"status": 404, "body": payloads.RESOURCE_NOT_FOUND}, "unhealthy", "down", "check AZURE_OPENAI_API_VERSION"),
         ({"status": 429}, "degraded", "throttled", "throttled"),
         ({"status": 500}, "unhealthy", "down", "responded with 500"),
         ({"status": 200, "body": {}}, "unhealthy", "down", "responded with 200 to a chat without messages"),
-        ({"status": 400, "body": shapes.error("OperationNotSupported", "The chatCompletion operation does not work")},
+        ({"status": 400, "body": payloads.error("OperationNotSupported", "The chatCompletion operation does not work")},
          "unhealthy", "down", "responded with 400 OperationNotSupported"),
         ({"reset": True}, "unhealthy", "down", "cannot be reached; check AZURE_OPENAI_ENDPOINT"),
         ({"hang": True}, "unhealthy", "down", "no response within 5 s"),
@@ -99,7 +99,7 @@ def test_each_cause_has_its_own_state_and_reason(
 
 def test_a_missing_role_is_named_with_the_identity(folder: Path) -> None:
     with local_app(folder, "--identity", AZURE_CLIENT_ID=USER_ASSIGNED) as app:
-        app.model.script({"status": 401, "body": shapes.PERMISSION_DENIED})
+        app.model.script({"status": 401, "body": payloads.PERMISSION_DENIED})
         assert ready(app) == (503, "unhealthy")
         reason = detail(app)["endpoints"][0]["reason"]
         assert "'Cognitive Services OpenAI User'" in reason
@@ -130,7 +130,7 @@ def test_a_setting_of_azure_identitys_that_it_refuses_is_named(folder: Path) -> 
 
 def test_a_refused_token_is_replaced_for_a_probe_too(folder: Path) -> None:
     with local_app(folder, "--identity") as app:
-        app.model.script({"status": 401, "body": shapes.WRONG_TOKEN})
+        app.model.script({"status": 401, "body": payloads.WRONG_TOKEN})
         assert ready(app) == (200, "healthy")
 
 
@@ -152,7 +152,7 @@ def test_the_first_endpoint_makes_the_difference_between_healthy_and_degraded(
     app: LocalApp, folder: Path, order: tuple[str, ...], status: str
 ) -> None:
     settings = settings_for(app)
-    addresses = {"up": app.model.address, "down": "http://127.0.0.1:9"}
+    addresses = {"up": app.model.url, "down": "http://127.0.0.1:9"}
     settings["AZURE_OPENAI_ENDPOINT"] = ",".join(addresses[state] for state in order)
     settings["AZURE_OPENAI_KEY"] = ",".join([settings["AZURE_OPENAI_KEY"]] * len(order))
     with local_app(folder, **settings) as several:
@@ -257,7 +257,7 @@ def test_the_timer_fails_visibly_when_nothing_works_and_tells_of_the_recovery(ow
 async def test_a_timer_that_is_past_due_probes_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     import function_app
 
-    model = AzureOpenAI(["chat"], keys=["some-key"])
+    model = AzureOpenAISimulator(["chat"], keys=["some-key"])
     async with Servers() as servers:
         monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", await servers.start(model.application()))
         monkeypatch.setenv("AZURE_OPENAI_KEY", "some-key")

@@ -10,8 +10,8 @@ import httpx2
 import pytest
 from aiohttp import web
 
-from local.host.forwarding import CONNECT_TRIES, Forwarder, NotForwarded
-from local.host.server import empty
+from local.host.forwarding import CONNECT_TRIES, Forwarder, ForwardingFailed
+from local.host.server import empty_response
 from local.serving import Servers
 from tests.host import STAMP, HostApp
 from tests.running import PATIENCE
@@ -57,7 +57,7 @@ class TestForwarding:
 
     def test_a_request_that_the_runtime_refuses_by_itself_ends(self, open_host: HostApp) -> None:
         assert open_host.http.get("/api/seen/a%0Ab").status_code == 404
-        open_host.wait_for("The runtime answered by itself")
+        open_host.wait_for("The runtime's HTTP server responded without running the function")
 
     def test_headers_are_added_and_a_callers_own_invocation_id_is_overwritten(self, open_host: HostApp) -> None:
         seen = open_host.http.get("/api/seen", headers={"x-ms-invocation-id": "mine", "x-own": "kept"}).json()
@@ -119,7 +119,7 @@ class TestForwarding:
             while more := received_by(caller):
                 received += more
         assert received.endswith(b"\r\n\r\n5\r\nfirst\r\n")
-        open_host.wait_for("Failed to proxy request: the answer broke off")
+        open_host.wait_for("Failed to proxy request: the response was interrupted")
 
     def test_the_invocation_lasts_as_long_as_its_stream(self, open_host: HostApp) -> None:
         assert open_host.http.get("/api/stream/short").text == "firstlast"
@@ -166,8 +166,8 @@ async def front() -> AsyncIterator[Front]:
             async def forward(request: web.Request) -> web.StreamResponse:
                 try:
                     return await forwarder.forward(request, "id")
-                except NotForwarded as exc:
-                    return empty(exc.status)
+                except ForwardingFailed as exc:
+                    return empty_response(exc.status)
 
             application = web.Application()
             application.router.add_route("*", "/{path:.*}", forward)
@@ -181,8 +181,8 @@ async def front() -> AsyncIterator[Front]:
 class TestForwarder:
     async def test_an_answer_without_bytes_for_the_limit_of_silence_is_an_empty_500(self, front: Front) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
-            forwarder = Forwarder(f"http://127.0.0.1:{silent.getsockname()[1]}", silence_limit=0.2)
-            assert forwarder.silence_limit < Forwarder("").silence_limit == 240
+            forwarder = Forwarder(f"http://127.0.0.1:{silent.getsockname()[1]}", activity_timeout=0.2)
+            assert forwarder.activity_timeout < Forwarder("").activity_timeout == 240
             address = await front(forwarder)
             async with httpx2.AsyncClient(timeout=PATIENCE) as http:
                 response = await http.get(address)

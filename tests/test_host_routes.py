@@ -87,8 +87,8 @@ class TestRouting:
 
     def test_equal_routes_with_other_methods_are_fine(self) -> None:
         get, post, all_methods = (route("x", methods) for methods in (["GET"], ["POST"], None))
-        assert not get.clashes_with(post)
-        assert get.clashes_with(all_methods)
+        assert not get.conflicts_with(post)
+        assert get.conflicts_with(all_methods)
 
     def test_a_body_above_the_limit_is_413(self, open_host: HostApp) -> None:
         with open_host.connection() as caller:

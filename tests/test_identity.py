@@ -1,4 +1,4 @@
-"""AUTHENTICATION=AZURE end to end: real azure-identity, against the stand-in for the identity endpoint."""
+"""AUTHENTICATION=AZURE end to end: real azure-identity, against the simulator of the identity endpoint."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from local.simulator import shapes
+from local.simulator import payloads
 from tests.running import LocalApp, local_app
 
 USER_ASSIGNED = "11111111-2222-3333-4444-555555555555"
@@ -36,7 +36,7 @@ def test_a_reply_and_a_stream_with_tokens_alone(app: LocalApp) -> None:
     with app.streamed() as events:
         assert list(events)[-1] == "[DONE]"
     for seen in app.model.journal(requests=2):
-        # The stand-in has answered, so it has verified the token's signature, audience and life time.
+        # The simulator has answered, so it has verified the token's signature, audience and life time.
         assert seen.status == 200
         assert len(seen.token.split(".")) == 3
         assert "api-key" not in seen.headers
@@ -120,7 +120,7 @@ def test_an_expired_token_is_replaced_at_the_next_request(app: LocalApp) -> None
 
 def test_a_refused_token_is_replaced_once_and_the_call_repeated_once(app: LocalApp) -> None:
     app.chat({"prompt": "Hello"})
-    app.model.script({"status": 401, "body": shapes.WRONG_TOKEN})
+    app.model.script({"status": 401, "body": payloads.WRONG_TOKEN})
     assert app.chat({"prompt": "Hello"}).status_code == 200
     first, refused, repeated = app.model.journal()
     assert first.token == refused.token != repeated.token
@@ -129,7 +129,7 @@ def test_a_refused_token_is_replaced_once_and_the_call_repeated_once(app: LocalA
 
 
 def test_a_second_refusal_is_final_and_asks_for_no_more_tokens(app: LocalApp) -> None:
-    app.model.script({"status": 401, "body": shapes.WRONG_TOKEN, "times": 3})
+    app.model.script({"status": 401, "body": payloads.WRONG_TOKEN, "times": 3})
     for calls in (2, 3):
         response = app.chat({"prompt": "Hello"})
         assert response.status_code == 502
@@ -140,7 +140,7 @@ def test_a_second_refusal_is_final_and_asks_for_no_more_tokens(app: LocalApp) ->
 
 def test_100_refusals_of_one_token_ask_for_one_new_token(app: LocalApp) -> None:
     app.chat({"prompt": "Hello"})
-    app.model.script({"status": 401, "body": shapes.WRONG_TOKEN, "times": 100})
+    app.model.script({"status": 401, "body": payloads.WRONG_TOKEN, "times": 100})
     statuses = [response.status_code for response in chats(app, 100)]
     assert len(app.identity.journal()) == 2
     # Refusals that the scripts have left for a second try stay refusals; nobody tries a third time.
@@ -150,7 +150,7 @@ def test_100_refusals_of_one_token_ask_for_one_new_token(app: LocalApp) -> None:
 
 def test_a_missing_role_is_not_tried_again_and_the_log_names_it(folder: Path) -> None:
     with local_app(folder, "--identity", AZURE_CLIENT_ID=USER_ASSIGNED) as app:
-        app.model.script({"status": 401, "body": shapes.PERMISSION_DENIED})
+        app.model.script({"status": 401, "body": payloads.PERMISSION_DENIED})
         response = app.chat({"prompt": "Hello"})
         assert response.status_code == 502
         assert response.json()["error"]["code"] == "upstream_auth"

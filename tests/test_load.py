@@ -13,7 +13,7 @@ import pytest
 
 from shared.upstream.transport import KEEPALIVE_EXPIRY
 from tests.calls import CALLER, CHAT
-from tests.running import Json, StandIn
+from tests.running import Json, Simulator
 from tests.upstreams import Gateway, gateway_app
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ async def post(callers: aiohttp.ClientSession, url: str, body: Json) -> tuple[in
 
 @pytest.mark.parametrize("path", ["/api/chat", CHAT])
 async def test_300_slow_calls_are_in_flight_at_once_and_none_fails(
-    gateway: Gateway, model: StandIn, callers: aiohttp.ClientSession, path: str
+    gateway: Gateway, model: Simulator, callers: aiohttp.ClientSession, path: str
 ) -> None:
     model.script({"hang": True, "times": 300})
     calls = [asyncio.create_task(post(callers, gateway.app.url + path, BODY)) for _ in range(300)]
@@ -57,7 +57,7 @@ async def test_300_slow_calls_are_in_flight_at_once_and_none_fails(
 
 
 async def test_1000_slow_streams_are_open_at_once_and_none_fails(
-    gateway: Gateway, model: StandIn, callers: aiohttp.ClientSession
+    gateway: Gateway, model: Simulator, callers: aiohttp.ClientSession
 ) -> None:
     model.script({"reply": PIECES, "step": True, "times": 1000})
     body = {**BODY, "stream": True}
@@ -89,12 +89,12 @@ TROUBLES: list[Json] = [
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-async def test_a_soak_leaves_nothing_behind(shared_model: StandIn, folder: Path, callers: aiohttp.ClientSession) -> None:
+async def test_a_soak_leaves_nothing_behind(shared_model: Simulator, folder: Path, callers: aiohttp.ClientSession) -> None:
     """30,000 calls, one in twenty in trouble. The endpoint is in this process, so that the app's memory is its own."""
     shared_model.clear()
     statuses: Counter[int] = Counter()
     with gateway_app(folder, PYTHONDEVMODE="") as gateway:
-        gateway.configure(shared_model.address)
+        gateway.configure(shared_model.url)
         await soak(gateway, shared_model, callers, WARM_UP, Counter())
         before, memory = await at_rest(gateway)
         await soak(gateway, shared_model, callers, REQUESTS, statuses)
@@ -110,7 +110,7 @@ async def test_a_soak_leaves_nothing_behind(shared_model: StandIn, folder: Path,
 
 
 async def soak(
-    gateway: Gateway, model: StandIn, callers: aiohttp.ClientSession, count: int, statuses: "Counter[int]"
+    gateway: Gateway, model: Simulator, callers: aiohttp.ClientSession, count: int, statuses: "Counter[int]"
 ) -> None:
     numbers = iter(range(count))
     choose = random.Random(count)

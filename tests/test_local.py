@@ -21,8 +21,8 @@ def test_it_prints_the_functions_as_func_start_does(app: LocalApp) -> None:
     port = app.url.rpartition(":")[2]
     assert "\nFunctions:\n\n\tazure_chat_completions: " in app.output
     assert f"\n\tchat: [POST] http://localhost:{port}/api/chat\n" in app.output
-    assert "made up for the stand-ins (no AZURE_OPENAI_ENDPOINT is set)" in app.output
-    assert re.search(r"stand-in for Azure OpenAI at http://127\.0\.0\.1:\d+; no model is behind it", app.output)
+    assert "made up for the simulators (AZURE_OPENAI_ENDPOINT is not set)" in app.output
+    assert re.search(r"simulator of Azure OpenAI at http://127\.0\.0\.1:\d+; it answers without a model", app.output)
 
 
 def test_the_chat_pages_address_comes_first(folder: Path) -> None:
@@ -72,7 +72,7 @@ def test_it_ends_at_once_and_leaves_no_process_and_no_port(folder: Path, number:
     if number != signal.SIGKILL:
         assert app.output.endswith("Stopped.\n(end of output)\n")
         assert "Traceback" not in app.output
-    for address in (app.url, app.model.address, app.identity.address):
+    for address in (app.url, app.model.url, app.identity.url):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
 
@@ -94,7 +94,7 @@ def test_it_ends_while_it_asks(app: LocalApp, folder: Path) -> None:
     asking = LocalApp(start_local(app_folder(folder), "--port", "0", "--ask", "Hello", **settings))
     app.model.journal(requests=1)
     assert asking.stop() == 0
-    assert app.model.journal(ended=1)[0].hung_up
+    assert app.model.journal(ended=1)[0].disconnected
 
 
 def test_a_port_that_is_taken_is_one_clear_line(folder: Path) -> None:
@@ -118,10 +118,10 @@ def test_identity_and_no_simulator_exclude_each_other(folder: Path) -> None:
 
 def test_with_settings_in_place_it_talks_to_that_endpoint(app: LocalApp, folder: Path) -> None:
     with local_app(folder, **settings_for(app)) as configured:
-        assert f"Model:     {app.model.address}" in configured.output
+        assert f"Model:     {app.model.url}" in configured.output
         assert f"Settings:  {', '.join(settings_for(app))} from the process environment" in configured.output
         app.model.clear()
-        assert "stand-in" not in configured.output
+        assert "simulator" not in configured.output
         assert configured.chat({"prompt": "Hello"}).status_code == 200
         assert len(app.model.journal()) == 1
 
@@ -161,7 +161,7 @@ def test_settings_come_from_the_dotenv_file_too(app: LocalApp, folder: Path) -> 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("not JSON", "is ignored, because it is no valid JSON object"),
+        ("not JSON", "is ignored, because it is not a valid JSON object"),
         ('{"Values": {"STREAM_USAGE": "true"}}', "Failed to decrypt settings."),
     ],
 )

@@ -11,7 +11,7 @@ from azurefunctions.extensions.http.fastapi import Response
 from starlette.requests import Request
 from starlette.types import Message
 
-from local.simulator.azure_openai import AzureOpenAI
+from local.simulator.azure_openai import AzureOpenAISimulator
 from shared.error_responses import as_responses
 from shared.openai_api.passthrough import respond
 from shared.streaming.disconnects import cancel_on_disconnect
@@ -50,7 +50,9 @@ def no_collection() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_collection")
 @pytest.mark.parametrize("script", SCRIPTS)
-async def test_a_call_is_gone_when_it_has_been_answered(resource: AzureOpenAI, failover: Failover, script: str) -> None:
+async def test_a_call_is_gone_when_it_has_been_answered(
+    resource: AzureOpenAISimulator, failover: Failover, script: str
+) -> None:
     resource.journal.scripts.append(SCRIPTS[script])
     failover.settings = replace(failover.settings, request_timeout=0.5, stream_idle=0.5)
     body = b'{"messages":[{"role":"user","content":"Hi"}],"stream":%s}' % (b"true" if "stream" in script else b"false")

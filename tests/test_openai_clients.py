@@ -13,7 +13,7 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 from pydantic import BaseModel
 
-from local.simulator import shapes
+from local.simulator import payloads
 from tests.javascript import NODE_FOLDER, needs_node
 from tests.running import Json, LocalApp, local_app
 from tests.sdk import SDK
@@ -203,7 +203,7 @@ class TestErrors:
             sdk.result(sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES))
         assert refused.value.code == "content_filter"
         assert isinstance(refused.value.body, dict)
-        assert refused.value.body["innererror"] == shapes.CONTENT_FILTER["error"]["innererror"]
+        assert refused.value.body["innererror"] == payloads.CONTENT_FILTER["error"]["innererror"]
 
     def test_throttling_is_a_rate_limit_error(self, sdk: SDK) -> None:
         sdk.app.model.script({"status": 429, "headers": {"retry-after": "7"}})
@@ -225,7 +225,7 @@ class TestErrors:
         sdk.app.model.script({"hang": True})
         with pytest.raises(openai.APITimeoutError):
             sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
-        assert sdk.app.model.journal(ended=1)[0].hung_up
+        assert sdk.app.model.journal(ended=1)[0].disconnected
 
     @pytest.mark.parametrize("script", [{"status": 500}, {"status": 401}, {"status": 404}])
     def test_what_callers_cannot_fix_is_a_server_error(self, sdk: SDK, script: Json) -> None:

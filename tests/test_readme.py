@@ -68,7 +68,7 @@ def test_curl_commands_are_answered(app: LocalApp, command: str) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert ("data: [DONE]" in run.stdout) == ('"stream": true' in command)
-    assert "stand-in" in run.stdout.replace('","', "")
+    assert "simulator" in run.stdout.replace('","', "")
 
 
 def test_the_addresses_answer(app: LocalApp) -> None:

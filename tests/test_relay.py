@@ -1,4 +1,4 @@
-"""Streams in silence, and failures in mid-stream, with a real answer of the stand-in."""
+"""Streams in silence, and failures in mid-stream, with a real answer of the simulator."""
 
 import asyncio
 import re
@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from local.simulator.azure_openai import AzureOpenAI
+from local.simulator.azure_openai import AzureOpenAISimulator
 from shared.errors import ClientDisconnected
 from shared.openai_api.chat import ChatDeltas
 from shared.streaming import response, sse
@@ -26,7 +26,7 @@ CALL = chat_call(b'{"messages":[{"role":"user","content":"Hi"}],"stream":true}',
 
 
 @pytest.fixture
-async def answer(resource: AzureOpenAI, failover: Failover) -> AsyncIterator[UpstreamResponse]:
+async def answer(resource: AzureOpenAISimulator, failover: Failover) -> AsyncIterator[UpstreamResponse]:
     """A stream of two pieces, each sent when the test permits it."""
     resource.journal.scripts.append({"reply": "one and two", "step": True})
     answer = await failover.send(CALL)
@@ -82,7 +82,7 @@ def streamed(answer: UpstreamResponse, idle: float = 60) -> EventStreamResponse:
 
 
 async def test_a_comment_comes_for_each_silence_and_pieces_between_them(
-    resource: AzureOpenAI, failover: Failover, answer: UpstreamResponse, caller: Caller
+    resource: AzureOpenAISimulator, failover: Failover, answer: UpstreamResponse, caller: Caller
 ) -> None:
     taking = asyncio.create_task(caller.taking(streamed(answer)))
     await caller.until(sse.COMMENT * 2)
@@ -121,7 +121,7 @@ INCOMPLETE = '{"type":"response.incomplete","response":{"id":"r","status":"incom
 
 @pytest.mark.parametrize("last", ["[DONE]", FINISHED, INCOMPLETE])
 async def test_silence_after_the_end_is_no_failure(
-    resource: AzureOpenAI, failover: Failover, caller: Caller, last: str
+    resource: AzureOpenAISimulator, failover: Failover, caller: Caller, last: str
 ) -> None:
     raw = f'data: {{"model":"m"}}\n\ndata: {last}\n\n'
     headers = {"content-type": "text/event-stream"}
@@ -134,7 +134,7 @@ async def test_silence_after_the_end_is_no_failure(
 
 
 async def test_a_comment_that_waits_does_not_come_after_the_end(
-    resource: AzureOpenAI, failover: Failover, answer: UpstreamResponse, caller: Caller
+    resource: AzureOpenAISimulator, failover: Failover, answer: UpstreamResponse, caller: Caller
 ) -> None:
     taking = asyncio.create_task(caller.taking(streamed(answer)))
     await caller.until(sse.COMMENT)
@@ -166,7 +166,7 @@ async def test_one_who_takes_nothing_is_given_up(answer: UpstreamResponse, calle
     assert outcome_of(answer) == Outcome("caller_gone", cause="ClientStalled")
 
 
-async def test_a_closed_answer_frees_its_place(resource: AzureOpenAI, failover: Failover, answer: UpstreamResponse) -> None:
+async def test_a_closed_answer_frees_its_place(resource: AzureOpenAISimulator, failover: Failover, answer: UpstreamResponse) -> None:
     assert failover.slots.taken == 1
     await answer.aclose(DISCONNECTED)
     await answer.aclose(DISCONNECTED)
@@ -174,16 +174,16 @@ async def test_a_closed_answer_frees_its_place(resource: AzureOpenAI, failover: 
 
 
 async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next(
-    resource: AzureOpenAI, failover: Failover, caller: Caller
+    resource: AzureOpenAISimulator, failover: Failover, caller: Caller
 ) -> None:
     for _ in range(2):
         await caller.taking(streamed(await failover.send(CALL)))
         assert caller.taken[-2].endswith(b"data: [DONE]\n\n")
-    assert len({entry.caller for entry in resource.journal.entries}) == 1
+    assert len({entry.client for entry in resource.journal.entries}) == 1
 
 
 async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(
-    resource: AzureOpenAI, failover: Failover, answer: UpstreamResponse, caller: Caller, capsys: pytest.CaptureFixture[str]
+    resource: AzureOpenAISimulator, failover: Failover, answer: UpstreamResponse, caller: Caller, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Failing(ChatDeltas):
         def feed(self, chunk: bytes) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local.simulator import shapes
+from local.simulator import payloads
 from tests.running import Json, LocalApp, local_app
 
 PROMPT = "prompt-that-nobody-may-read"
@@ -18,8 +18,8 @@ SCRIPTS: list[Json] = [
     {"reply": f"{REPLY} and {REPLY} and {REPLY}", "cut": 1},
     {"status": 200, "body": {"choices": f"{REPLY}"}},
     {"status": 400, "body": {"error": {"message": "no such thing", "code": None}}},
-    {"status": 401, "body": shapes.WRONG_KEY},
-    {"status": 401, "body": shapes.WRONG_TOKEN},
+    {"status": 401, "body": payloads.WRONG_KEY},
+    {"status": 401, "body": payloads.WRONG_TOKEN},
     {"status": 403},
     {"status": 404},
     {"status": 429},

@@ -1,4 +1,4 @@
-"""The stand-in for Azure OpenAI: Azure's shapes, and Azure's strictness."""
+"""Test that the simulator of Azure OpenAI has Azure's payloads and Azure's strictness."""
 
 import json
 import time
@@ -10,7 +10,7 @@ import pytest
 
 from local.simulator.tokens import AUDIENCE
 from shared.streaming.sse import EventParser
-from tests.stand_ins import CHAT, DATED, KEY, V1, World
+from tests.simulators import CHAT, DATED, KEY, V1, World
 
 pytestmark = pytest.mark.anyio
 
@@ -22,7 +22,7 @@ def code(response: httpx2.Response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
-class TestShapes:
+class TestPayloads:
     """Field by field.
 
     Completion and chunk: createChatCompletionResponse and createChatCompletionStreamResponse in
@@ -39,7 +39,7 @@ class TestShapes:
         assert answer == {
             "object": "chat.completion",
             "model": "chat-2026-11-01",
-            "system_fingerprint": "fp_standin",
+            "system_fingerprint": "fp_simulator",
             "prompt_filter_results": [
                 {
                     "prompt_index": 0,
@@ -97,7 +97,7 @@ class TestShapes:
         await world.script(status=418)
         assert (await world.chat()).json() == {"error": {"code": "418", "message": "Scripted."}}
 
-    async def test_a_content_filter_refusal(self, world: World) -> None:
+    async def test_a_content_filter_error(self, world: World) -> None:
         await world.script(status=400)
         response = await world.chat()
         assert response.status_code == 400
@@ -144,10 +144,10 @@ class TestStrictness:
         assert code(await world.chat(api_key="wrong")) == (401, "401")
         assert code(await world.chat(x_other="none")) == (401, "401")
 
-    async def test_a_token_must_be_minted_for_the_service_and_alive(self, world: World) -> None:
-        good, _ = world.mint.mint(AUDIENCE, "id", 60)
-        other, _ = world.mint.mint("https://management.azure.com", "id", 60)
-        late, _ = world.mint.mint(AUDIENCE, "id", -5)
+    async def test_a_token_must_be_for_the_service_and_unexpired(self, world: World) -> None:
+        good, _ = world.issuer.issue(AUDIENCE, "id", 60)
+        other, _ = world.issuer.issue("https://management.azure.com", "id", 60)
+        late, _ = world.issuer.issue(AUDIENCE, "id", -5)
         forged = jwt.encode({"aud": AUDIENCE, "exp": time.time() + 60}, "0" * 32, "HS256")
         assert (await world.keyless_chat(authorization=f"Bearer {good}")).status_code == 200
         for token in (other, late, forged, "abc"):

@@ -1,4 +1,4 @@
-"""The control route of the stand-ins: each fault on a plain socket, and the journal."""
+"""Test the control routes of the simulators: each fault on a plain socket, and the journal."""
 
 import asyncio
 import base64
@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from tests.stand_ins import DATED, KEY, World
+from tests.simulators import DATED, KEY, World
 
 pytestmark = pytest.mark.anyio
 
 
 class TestFaults:
-    """Every entry of the control route, seen on a plain socket."""
+    """Test each field of a script on a plain socket."""
 
     async def test_an_answer_can_be_scripted(self, world: World) -> None:
         await world.script(status=429, headers={"retry-after": "7"}, body={"own": "body"})
@@ -40,11 +40,11 @@ class TestFaults:
     async def test_a_hang_lasts_until_it_is_told_to_go_on(self, world: World) -> None:
         await world.script(hang=True)
         reader, writer = await world.raw()
-        await world.http.get(f"{world.keyed_address}/control/journal", params={"requests": 1})
+        await world.http.get(f"{world.keyed_url}/control/journal", params={"requests": 1})
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await reader.read(1)
-        await world.http.post(f"{world.keyed_address}/control/next")
+        await world.http.post(f"{world.keyed_url}/control/next")
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         writer.close()
 
@@ -54,7 +54,7 @@ class TestFaults:
         with pytest.raises(ConnectionResetError):
             await reader.read()
 
-    async def test_a_pace_comes_before_each_piece(self, world: World) -> None:
+    async def test_a_pace_comes_before_each_chunk(self, world: World) -> None:
         await world.script(reply="one and two and three", pace=0.1)
         started = time.monotonic()
         reader, writer = await world.raw(stream=True)
@@ -65,16 +65,16 @@ class TestFaults:
     async def test_a_step_waits_for_a_permit(self, world: World) -> None:
         await world.script(reply="one and two", step=True)
         reader, writer = await world.raw(stream=True)
-        for piece in (b"one and", b" two"):
+        for chunk in (b"one and", b" two"):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
-                    await reader.readuntil(b'"content": "' + piece)
-            await world.http.post(f"{world.keyed_address}/control/next")
-            await reader.readuntil(b'"content": "' + piece)
+                    await reader.readuntil(b'"content": "' + chunk)
+            await world.http.post(f"{world.keyed_url}/control/next")
+            await reader.readuntil(b'"content": "' + chunk)
         assert b"[DONE]" in await reader.read()
         writer.close()
 
-    async def test_a_cut_breaks_a_stream_after_so_many_pieces(self, world: World) -> None:
+    async def test_a_cut_resets_a_stream_after_so_many_chunks(self, world: World) -> None:
         await world.script(reply="one and two and three", cut=1)
         reader, _ = await world.raw(stream=True)
         received = await reader.readuntil(b"one and")
@@ -92,7 +92,7 @@ class TestJournal:
     async def test_it_has_every_request_as_it_came(self, world: World) -> None:
         body = b'{"messages":[{"role":"user","content":"\xc3\xbc"}], "x": 1.0 }'
         await world.chat(body=body, api_key=KEY, X_Own="1")
-        (entry,) = (await world.http.get(f"{world.keyed_address}/control/journal")).json()
+        (entry,) = (await world.http.get(f"{world.keyed_url}/control/journal")).json()
         assert (entry["method"], entry["path"], entry["query"]) == (
             "POST",
             DATED.partition("?")[0],
@@ -103,22 +103,22 @@ class TestJournal:
         assert base64.b64decode(entry["body"]) == body
         assert entry["status"] == 200
         assert entry["ended"] >= entry["started"]
-        assert not entry["hung_up"]
+        assert not entry["disconnected"]
 
-    async def test_it_knows_who_hung_up_and_when(self, world: World) -> None:
+    async def test_it_records_a_disconnect_and_when(self, world: World) -> None:
         await world.script(reply="one and two", step=True)
         _, writer = await world.raw(stream=True)
-        await world.http.post(f"{world.keyed_address}/control/next")
-        await world.http.get(f"{world.keyed_address}/control/journal", params={"requests": 1})
+        await world.http.post(f"{world.keyed_url}/control/next")
+        await world.http.get(f"{world.keyed_url}/control/journal", params={"requests": 1})
         writer.close()
-        (entry,) = (await world.http.get(f"{world.keyed_address}/control/journal", params={"ended": 1})).json()
-        assert entry["hung_up"]
-        assert entry["pieces"] <= 1
+        (entry,) = (await world.http.get(f"{world.keyed_url}/control/journal", params={"ended": 1})).json()
+        assert entry["disconnected"]
+        assert entry["chunks"] <= 1
         assert entry["ended"] > entry["started"]
 
     async def test_it_can_be_emptied(self, world: World) -> None:
         await world.chat()
         await world.script(status=500)
-        await world.http.delete(f"{world.keyed_address}/control/journal")
-        assert (await world.http.get(f"{world.keyed_address}/control/journal")).json() == []
+        await world.http.delete(f"{world.keyed_url}/control/journal")
+        assert (await world.http.get(f"{world.keyed_url}/control/journal")).json() == []
         assert (await world.chat()).status_code == 200

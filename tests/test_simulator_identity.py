@@ -1,4 +1,4 @@
-"""The stand-in for the endpoint that gives a function app its identity's tokens."""
+"""Test the simulator of the identity endpoint."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ import jwt
 import pytest
 
 from local.simulator.tokens import AUDIENCE
-from tests.stand_ins import World
+from tests.simulators import World
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +20,7 @@ class TestIdentityEndpoint:
         assert set(answer) == {"access_token", "expires_on", "resource", "token_type"}
         assert (answer["resource"], answer["token_type"]) == (AUDIENCE, "Bearer")
         assert 86_000 < int(answer["expires_on"]) - time.time() <= 86_400
-        assert world.mint.is_valid(answer["access_token"])
+        assert world.issuer.is_valid(answer["access_token"])
         assert jwt.decode(answer["access_token"], options={"verify_signature": False})["appid"] == "system-assigned"
 
     async def test_a_token_of_a_user_assigned_identity(self, world: World) -> None:
@@ -42,25 +42,25 @@ class TestIdentityEndpoint:
 
     @pytest.mark.parametrize("status", [400, 500])
     async def test_status(self, world: World, status: int) -> None:
-        await world.http.post(f"{world.identity_address}/control/scripts", json=[{"status": status}])
+        await world.http.post(f"{world.identity_url}/control/scripts", json=[{"status": status}])
         assert (await world.token()).status_code == status
         assert (await world.token()).status_code == 200
 
     async def test_lifetime(self, world: World) -> None:
-        await world.http.post(f"{world.identity_address}/control/scripts", json=[{"lifetime": 5}])
+        await world.http.post(f"{world.identity_url}/control/scripts", json=[{"lifetime": 5}])
         assert int((await world.token()).json()["expires_on"]) <= time.time() + 5
 
     async def test_delay(self, world: World) -> None:
-        await world.http.post(f"{world.identity_address}/control/scripts", json=[{"delay": 0.3}])
+        await world.http.post(f"{world.identity_url}/control/scripts", json=[{"delay": 0.3}])
         started = time.monotonic()
         await world.token()
         assert time.monotonic() - started >= 0.3
 
     async def test_hang_until_next(self, world: World) -> None:
-        await world.http.post(f"{world.identity_address}/control/scripts", json=[{"hang": True}])
+        await world.http.post(f"{world.identity_url}/control/scripts", json=[{"hang": True}])
         asking = asyncio.create_task(world.token())
-        await world.http.get(f"{world.identity_address}/control/journal", params={"requests": 1})
+        await world.http.get(f"{world.identity_url}/control/journal", params={"requests": 1})
         await asyncio.sleep(0.1)
         assert not asking.done()
-        await world.http.post(f"{world.identity_address}/control/next")
+        await world.http.post(f"{world.identity_url}/control/next")
         assert (await asking).status_code == 200

@@ -1,6 +1,6 @@
-"""What the stand-in answers besides plain chats: tools, schemas, vectors and responses, field by field.
+"""Test what the simulator supports besides plain chats: tools, schemas, embeddings and responses, field by field.
 
-The sources of the shapes are named in local/chat_completions.py and local/responses.py.
+local/simulator/payloads.py and local/simulator/responses.py name the sources of the payloads.
 """
 
 import array
@@ -13,7 +13,7 @@ import pytest
 
 from local.simulator.model import value_for
 from shared.streaming.sse import EventParser
-from tests.stand_ins import CHAT, KEY, World
+from tests.simulators import CHAT, KEY, World
 
 pytestmark = pytest.mark.anyio
 
@@ -139,14 +139,14 @@ class TestResponses:
     async def test_it_can_be_asked_for_until_it_is_deleted(self, world: World) -> None:
         made = await answer(world, RESPONSES, {"model": "chat", "input": "Hello"})
         path = RESPONSES.replace("responses", f"responses/{made['id']}")
-        address = f"{world.keyed_address}{path}"
-        assert (await world.http.get(address, headers={"api-key": KEY})).json() == made
-        items = (await world.http.get(address.replace("?", "/input_items?"), headers={"api-key": KEY})).json()
+        url = f"{world.keyed_url}{path}"
+        assert (await world.http.get(url, headers={"api-key": KEY})).json() == made
+        items = (await world.http.get(url.replace("?", "/input_items?"), headers={"api-key": KEY})).json()
         assert items["data"][0]["content"] == [{"type": "input_text", "text": "Hello"}]
         assert (items["first_id"], items["has_more"]) == (items["data"][0]["id"], False)
-        deleted = (await world.http.delete(address, headers={"api-key": KEY})).json()
+        deleted = (await world.http.delete(url, headers={"api-key": KEY})).json()
         assert deleted == {"id": made["id"], "object": "response", "deleted": True}
-        assert (await world.http.get(address, headers={"api-key": KEY})).status_code == 404
+        assert (await world.http.get(url, headers={"api-key": KEY})).status_code == 404
 
     async def test_only_one_in_the_background_can_be_cancelled(self, world: World) -> None:
         for background, status in ((False, 400), (True, 200)):
@@ -174,7 +174,7 @@ class TestResponses:
             "/openai/responses/resp_1/else?api-version=2025-03-01-preview",
         ],
     )
-    async def test_other_addresses_do_not_exist(self, world: World, path: str) -> None:
+    async def test_other_paths_do_not_exist(self, world: World, path: str) -> None:
         assert (await answer(world, path, {"model": "chat", "input": "a"}, 404))["error"]["message"] == "Resource not found"
 
 

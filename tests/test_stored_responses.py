@@ -3,7 +3,7 @@
 import pytest
 
 from tests.calls import CALLER, attempts
-from tests.running import StandIn
+from tests.running import Simulator
 from tests.upstreams import Gateway
 
 
@@ -11,9 +11,9 @@ class TestStoredResponses:
     """Only the endpoint that made a response knows it."""
 
     @pytest.fixture
-    def made(self, gateway: Gateway, models: list[StandIn]) -> list[str]:
+    def made(self, gateway: Gateway, models: list[Simulator]) -> list[str]:
         """The ids of a response that the first endpoint made, and of one that the second made."""
-        gateway.configure(*(model.address for model in models))
+        gateway.configure(*(model.url for model in models))
         first = gateway.http.post("/api/v1/responses", json={"input": "Hello"}, headers=CALLER).json()["id"]
         models[0].script({"status": 429, "headers": {"retry-after": "60"}})
         second = gateway.http.post("/api/v1/responses", json={"input": "Hello"}, headers=CALLER).json()["id"]
@@ -34,7 +34,7 @@ class TestStoredResponses:
             assert response.status_code == 200
             assert response_id in response.text
 
-    def test_one_that_nobody_knows_is_azures_404(self, gateway: Gateway, models: list[StandIn], made: list[str]) -> None:
+    def test_one_that_nobody_knows_is_azures_404(self, gateway: Gateway, models: list[Simulator], made: list[str]) -> None:
         response = gateway.http.get("/api/v1/responses/resp_unknown", headers=CALLER)
         assert response.status_code == 404
         assert "Response with id 'resp_unknown' not found" in response.text
@@ -42,15 +42,15 @@ class TestStoredResponses:
         assert gateway.state()["cooldowns"] == [1, 0, 0]
 
     def test_one_that_may_be_at_an_endpoint_in_trouble_is_not_called_unknown(
-        self, gateway: Gateway, models: list[StandIn], made: list[str]
+        self, gateway: Gateway, models: list[Simulator], made: list[str]
     ) -> None:
         models[0].script({"status": 503})
         response = gateway.http.get(f"/api/v1/responses/{made[0]}", headers=CALLER)
         assert response.status_code == 503
         assert response.headers["retry-after"] == "10"
 
-    def test_without_a_stored_response_a_refusal_is_final(self, gateway: Gateway, models: list[StandIn]) -> None:
-        gateway.configure(*(model.address for model in models))
+    def test_without_a_stored_response_a_refusal_is_final(self, gateway: Gateway, models: list[Simulator]) -> None:
+        gateway.configure(*(model.url for model in models))
         response = gateway.http.post("/api/v1/responses", json={"input": []}, headers=CALLER)
         assert response.status_code == 400
         assert attempts(models) == [1, 0, 0]

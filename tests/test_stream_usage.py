@@ -9,7 +9,7 @@ import pytest
 from shared.streaming.filters import WithoutUsage
 from tests.calls import CALLER, CHAT, MESSAGES
 from tests.internals import chat_record
-from tests.running import Json, StandIn
+from tests.running import Json, Simulator
 from tests.upstreams import Gateway
 
 
@@ -46,8 +46,8 @@ def test_the_usage_is_taken_out_of_an_event_without_its_end(end: str) -> None:
 
 class TestStreamUsage:
     @pytest.fixture(params=["2025-04-01-preview", "v1"])
-    def asking(self, request: pytest.FixtureRequest, gateway: Gateway, model: StandIn) -> StandIn:
-        gateway.configure(model.address, STREAM_USAGE="true", AZURE_OPENAI_API_VERSION=request.param)
+    def asking(self, request: pytest.FixtureRequest, gateway: Gateway, model: Simulator) -> Simulator:
+        gateway.configure(model.url, STREAM_USAGE="true", AZURE_OPENAI_API_VERSION=request.param)
         return model
 
     @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ class TestStreamUsage:
         ],
     )
     def test_azure_is_asked_and_the_caller_sees_nothing_of_it(
-        self, gateway: Gateway, asking: StandIn, given: Json | None, sent: Json
+        self, gateway: Gateway, asking: Simulator, given: Json | None, sent: Json
     ) -> None:
         response = gateway.http.post(
             CHAT, json={**MESSAGES, "temperature": 0.5, "stream": True, "stream_options": given}, headers=CALLER
@@ -73,13 +73,13 @@ class TestStreamUsage:
         assert b'"finish_reason": "stop"' in response.content
 
     @pytest.mark.parametrize("options", [{"include_usage": True}, {"include_usage": "yes"}, [1], "nonsense"])
-    def test_options_of_the_callers_are_left_alone(self, gateway: Gateway, asking: StandIn, options: Any) -> None:
+    def test_options_of_the_callers_are_left_alone(self, gateway: Gateway, asking: Simulator, options: Any) -> None:
         asking.script({"raw": "data: {}\n\n", "headers": {"content-type": "text/event-stream"}})
         body = {**MESSAGES, "stream": True, "stream_options": options}
         gateway.http.post(CHAT, json=body, headers=CALLER)
         assert msgspec.json.decode(asking.journal()[0].body)["stream_options"] == options
 
-    def test_who_asks_gets_it(self, gateway: Gateway, asking: StandIn) -> None:
+    def test_who_asks_gets_it(self, gateway: Gateway, asking: Simulator) -> None:
         body = {**MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
         assert b'"usage": {' in gateway.http.post(CHAT, json=body, headers=CALLER).content
 
@@ -87,17 +87,17 @@ class TestStreamUsage:
         ("path", "body"),
         [(CHAT, MESSAGES), ("/api/v1/embeddings", {"input": "a"}), ("/api/v1/responses", {"input": "a", "stream": True})],
     )
-    def test_other_calls_are_as_they_were(self, gateway: Gateway, asking: StandIn, path: str, body: Json) -> None:
+    def test_other_calls_are_as_they_were(self, gateway: Gateway, asking: Simulator, path: str, body: Json) -> None:
         gateway.http.post(path, json=body, headers=CALLER).raise_for_status()
         assert b"stream_options" not in asking.journal()[0].body
 
-    def test_versions_that_do_not_know_it_are_not_asked(self, gateway: Gateway, model: StandIn) -> None:
-        gateway.configure(model.address, STREAM_USAGE="true", AZURE_OPENAI_API_VERSION="2024-06-01")
+    def test_versions_that_do_not_know_it_are_not_asked(self, gateway: Gateway, model: Simulator) -> None:
+        gateway.configure(model.url, STREAM_USAGE="true", AZURE_OPENAI_API_VERSION="2024-06-01")
         gateway.http.post(CHAT, json={**MESSAGES, "stream": True}, headers=CALLER).raise_for_status()
         assert b"stream_options" not in model.journal()[0].body
 
     @pytest.mark.parametrize("split", [1, 2, 3, 5, 7, 11, 0])
-    def test_the_caller_misses_nothing_however_the_bytes_come(self, gateway: Gateway, asking: StandIn, split: int) -> None:
+    def test_the_caller_misses_nothing_however_the_bytes_come(self, gateway: Gateway, asking: Simulator, split: int) -> None:
         begin = 'data: {"choices":[{"delta":{"content":"é"}}],"usage":null}\r\n\r\n: note\n\n'
         usage = 'data: {"choices":[],"usage":{"prompt_tokens":3}}\n\n'
         raw = f"{begin}{usage}data: [DONE]\n\n"

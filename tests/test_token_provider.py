@@ -10,8 +10,8 @@ from aiohttp import web
 from azure.core.credentials import AccessTokenInfo
 
 from local.serving import Servers
-from local.simulator.identity_endpoint import IdentityEndpoint
-from local.simulator.tokens import AUDIENCE, TokenMint
+from local.simulator.identity_endpoint import IdentityEndpointSimulator
+from local.simulator.tokens import AUDIENCE, TokenIssuer
 from shared.errors import UpstreamAuthError
 from shared.upstream import token_provider
 from shared.upstream.token_provider import EXPIRY_MARGIN, REPLACEMENT_INTERVAL, TokenProvider, default_credential
@@ -37,8 +37,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def endpoint(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[IdentityEndpoint]:
-    endpoint = IdentityEndpoint(TokenMint())
+async def endpoint(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[IdentityEndpointSimulator]:
+    endpoint = IdentityEndpointSimulator(TokenIssuer())
     async with Servers() as servers:
         address = await servers.start(endpoint.application())
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{address}/msi/token")
@@ -47,7 +47,7 @@ async def endpoint(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[IdentityEnd
 
 
 @pytest.fixture
-def provider(endpoint: IdentityEndpoint, clock: Clock) -> TokenProvider:
+def provider(endpoint: IdentityEndpointSimulator, clock: Clock) -> TokenProvider:
     endpoint.journal.scripts += [{"lifetime": LIFETIME} for _ in range(9)]
     return TokenProvider(default_credential(None), f"{AUDIENCE}/.default", clock)
 
@@ -68,7 +68,7 @@ async def test_a_token_is_used_until_shortly_before_its_expiry(provider: TokenPr
 
 
 async def test_an_expired_token_is_never_handed_out(
-    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpoint
+    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpointSimulator
 ) -> None:
     endpoint.journal.scripts.insert(0, {"lifetime": 20})
     first = await provider()
@@ -77,7 +77,7 @@ async def test_an_expired_token_is_never_handed_out(
 
 
 async def test_a_renewal_that_brings_no_newer_token_is_not_repeated_at_every_call(
-    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpoint
+    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpointSimulator
 ) -> None:
     endpoint.journal.scripts.insert(0, {"lifetime": 400})
     first = await provider()
@@ -91,7 +91,7 @@ async def test_a_renewal_that_brings_no_newer_token_is_not_repeated_at_every_cal
 
 
 async def test_an_endpoint_that_answers_without_end_is_left_for_a_new_request(
-    provider: TokenProvider, endpoint: IdentityEndpoint, monkeypatch: pytest.MonkeyPatch
+    provider: TokenProvider, endpoint: IdentityEndpointSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_provider, "TOKEN_DEADLINE", 0.3)
     endpoint.journal.scripts.insert(0, {"hang": True})
@@ -102,7 +102,7 @@ async def test_an_endpoint_that_answers_without_end_is_left_for_a_new_request(
 
 
 async def test_an_endpoint_that_stops_making_sense_is_told_of(
-    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpoint, caplog: pytest.LogCaptureFixture
+    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpointSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = await provider()
     for content in ("<html>", "", "[]"):
@@ -119,7 +119,11 @@ NO_TOKEN = f'{{"access_token": "a-secret\u00e9", "expires_on": "{time.time() + 9
 
 @pytest.mark.parametrize("content", [CUT_OFF, NO_TOKEN])
 async def test_what_the_endpoint_answers_is_in_no_log(
-    content: str, endpoint: IdentityEndpoint, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    content: str,
+    endpoint: IdentityEndpointSimulator,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text=content, content_type="application/json")
@@ -136,7 +140,7 @@ async def test_what_the_endpoint_answers_is_in_no_log(
 
 
 async def test_a_refusal_in_the_moment_in_which_a_renewal_fails_does_not_hold_up_the_loop(
-    endpoint: IdentityEndpoint,
+    endpoint: IdentityEndpointSimulator,
 ) -> None:
     """The loop would never get to what follows the renewal's end, so no time-out on it would help."""
     provider = TokenProvider(default_credential(None), f"{AUDIENCE}/.default")
@@ -164,7 +168,7 @@ async def test_a_refusal_in_the_moment_in_which_a_renewal_fails_does_not_hold_up
 
 
 async def test_a_refusal_during_a_renewal_that_brings_nothing_new_asks_past_the_cache(
-    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpoint
+    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpointSimulator
 ) -> None:
     endpoint.journal.scripts.insert(0, {"lifetime": 400})
     refused = await provider()
@@ -177,7 +181,7 @@ async def test_a_refusal_during_a_renewal_that_brings_nothing_new_asks_past_the_
 
 
 async def test_a_refused_token_is_replaced_past_azure_identitys_cache(
-    provider: TokenProvider, endpoint: IdentityEndpoint
+    provider: TokenProvider, endpoint: IdentityEndpointSimulator
 ) -> None:
     refused = await provider()
     assert await provider.replace(refused)
@@ -186,7 +190,7 @@ async def test_a_refused_token_is_replaced_past_azure_identitys_cache(
 
 
 async def test_all_who_saw_a_token_refused_share_its_replacement(
-    provider: TokenProvider, endpoint: IdentityEndpoint
+    provider: TokenProvider, endpoint: IdentityEndpointSimulator
 ) -> None:
     refused = await provider()
     assert all(await asyncio.gather(*(provider.replace(refused) for _ in range(100))))
@@ -194,7 +198,9 @@ async def test_all_who_saw_a_token_refused_share_its_replacement(
     assert len(endpoint.journal.entries) == 2
 
 
-async def test_without_a_replacement_the_refusal_stands(provider: TokenProvider, endpoint: IdentityEndpoint) -> None:
+async def test_without_a_replacement_the_refusal_stands(
+    provider: TokenProvider, endpoint: IdentityEndpointSimulator
+) -> None:
     refused = await provider()
     endpoint.journal.scripts.insert(0, {"status": 400})
     assert not any(await asyncio.gather(provider.replace(refused), provider.replace(refused)))
@@ -203,7 +209,7 @@ async def test_without_a_replacement_the_refusal_stands(provider: TokenProvider,
 
 
 async def test_tokens_are_replaced_once_a_minute_at_most(
-    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpoint
+    provider: TokenProvider, clock: Clock, endpoint: IdentityEndpointSimulator
 ) -> None:
     assert await provider.replace(await provider())
     assert not await provider.replace(await provider())
@@ -214,7 +220,7 @@ async def test_tokens_are_replaced_once_a_minute_at_most(
 
 
 async def test_a_caller_who_leaves_does_not_end_the_request_that_others_wait_for(
-    provider: TokenProvider, endpoint: IdentityEndpoint
+    provider: TokenProvider, endpoint: IdentityEndpointSimulator
 ) -> None:
     endpoint.journal.scripts.insert(0, {"hang": True})
     leaving, staying = asyncio.create_task(provider()), asyncio.create_task(provider())
@@ -228,7 +234,7 @@ async def test_a_caller_who_leaves_does_not_end_the_request_that_others_wait_for
 
 
 async def test_a_failure_is_told_to_all_who_wait_and_the_next_one_tries_anew(
-    provider: TokenProvider, endpoint: IdentityEndpoint, caplog: pytest.LogCaptureFixture
+    provider: TokenProvider, endpoint: IdentityEndpointSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint.journal.scripts.insert(0, {"status": 400})
     with caplog.at_level(logging.ERROR):

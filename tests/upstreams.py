@@ -8,10 +8,10 @@ from threading import Thread
 from typing import Any
 
 from local.serving import Servers
-from local.simulator.azure_openai import AzureOpenAI
-from tests.running import Json, LocalApp, StandIn, eventually, local_app
+from local.simulator.azure_openai import AzureOpenAISimulator
+from tests.running import Json, LocalApp, Simulator, eventually, local_app
 
-KEY = "key-of-the-stand-ins"
+KEY = "key-of-the-simulators"
 DEPLOYMENTS = ("chat", "other")
 CALLER_KEY = "a-caller-key-of-these-tests"
 
@@ -82,10 +82,10 @@ class Upstreams:
     def run[T](self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
-    def azure(self) -> StandIn:
-        """A stand-in for an Azure OpenAI resource."""
-        model = AzureOpenAI(DEPLOYMENTS, keys=[KEY])
-        return StandIn(self.run(self.servers.start(model.application())))
+    def azure(self) -> Simulator:
+        """Start a simulator of an Azure OpenAI resource."""
+        model = AzureOpenAISimulator(DEPLOYMENTS, keys=[KEY])
+        return Simulator(self.run(self.servers.start(model.application())))
 
     def serve(self, handle: Handler) -> int:
         """Serves connections with `handle`, and returns the port."""

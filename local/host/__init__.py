@@ -1,1 +1,1 @@
-"""Stand in for the Azure Functions host, around Microsoft's own Python runtime."""
+"""Simulate the Azure Functions host, around Microsoft's own Python runtime."""

@@ -1,4 +1,4 @@
-"""The host's own endpoints below /admin."""
+"""Serve the host's own endpoints below /admin."""
 
 import asyncio
 import json
@@ -9,17 +9,17 @@ from importlib.metadata import version
 
 from aiohttp import web
 
-from local.host.invocations import CALLED
+from local.host.invocations import HOST_API_REASON
 from local.host.keys import ADMIN, ANONYMOUS, Keys
 from local.host.timers import Timer
 
 
 class Admin:
-    """Answers about the host, and runs functions on demand."""
+    """Report the status of the host, and run functions on demand."""
 
-    def __init__(self, timers: Mapping[str, Timer], others: Collection[str], keys: Keys | None) -> None:
-        self.timers = timers
-        self.others = others
+    def __init__(self, timers: Mapping[str, Timer], http_functions: Collection[str], keys: Keys | None) -> None:
+        self.timers = {name.lower(): timer for name, timer in timers.items()}
+        self.http_functions = {name.lower() for name in http_functions}
         self.keys = keys
         self.started = time.monotonic()
         self.id = secrets.token_hex(10)
@@ -30,7 +30,8 @@ class Admin:
         application.router.add_get("/admin/host/status", self.status)
         application.router.add_post("/admin/functions/{name}", self.run)
 
-    def refused(self, request: web.Request) -> web.Response | None:
+    def check_key(self, request: web.Request) -> web.Response | None:
+        """Return an error response if the request lacks the master key."""
         level = self.keys.level(request) if self.keys else ADMIN
         return None if level == ADMIN else web.Response(status=401 if level == ANONYMOUS else 403)
 
@@ -39,16 +40,16 @@ class Admin:
 
     async def status(self, request: web.Request) -> web.Response:
         uptime = int((time.monotonic() - self.started) * 1000)
-        answer = {"id": self.id, "state": "Running", "version": version("azure-functions-runtime"), "processUptime": uptime}
-        return self.refused(request) or web.json_response(answer)
+        status = {"id": self.id, "state": "Running", "version": version("azure-functions-runtime"), "processUptime": uptime}
+        return self.check_key(request) or web.json_response(status)
 
     async def run(self, request: web.Request) -> web.Response:
-        """Starts a function and answers at once; whether it fails shows only in the log."""
-        if refusal := self.refused(request):
-            return refusal
+        """Start a function and respond at once. If it fails, only the log says so."""
+        if error := self.check_key(request):
+            return error
         name = request.match_info["name"].lower()
-        timer = next((timer for timer in self.timers.values() if timer.function.name.lower() == name), None)
-        if not timer and name not in {other.lower() for other in self.others}:
+        timer = self.timers.get(name)
+        if not timer and name not in self.http_functions:
             return web.Response(status=404)
         if request.content_type != "application/json":
             return web.Response(status=415)
@@ -58,7 +59,7 @@ class Admin:
         except ValueError:
             return web.Response(status=400)
         if timer:
-            task = asyncio.create_task(timer.fire(CALLED))
+            task = asyncio.create_task(timer.fire(HOST_API_REASON))
             self.running.add(task)
             task.add_done_callback(self.running.discard)
         return web.Response(status=202)

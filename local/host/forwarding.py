@@ -1,4 +1,4 @@
-"""Forwards the caller's HTTP request to the runtime's own HTTP server, and its answer back, piece by piece."""
+"""Forward HTTP requests to the runtime's own HTTP server, and stream its responses back."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,30 +11,33 @@ from multidict import CIMultiDict
 from yarl import URL
 
 INVOCATION_ID = "x-ms-invocation-id"
-# What the host's proxy (YARP) drops in both directions, besides all that begins with `proxy-`.
+# The headers that the host's proxy (YARP) drops in both directions, along with all that begin with `proxy-`.
 DROPPED = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "alt-svc"}
 BODY_LIMIT = 104_857_600
-# Seconds.
-SILENCE_LIMIT = 240.0
-# Less than what the runtime's server keeps an idle connection for (uvicorn: 5 s), which it then closes on a request.
-KEEPALIVE = 2.0
+# Seconds without a byte from the runtime, after which the host gives up.
+ACTIVITY_TIMEOUT = 240.0
+# Seconds. Shorter than the 5 s after which the runtime's server (uvicorn) closes an idle connection, so that no request
+# is sent on a connection that is about to close.
+KEEP_ALIVE_TIMEOUT = 2.0
 CONNECT_TRIES = 10
-# In the real host's words.
-CALLER_LEFT = "Failed to proxy request with ForwarderError: RequestCanceled"
-CONNECT_PAUSES = (0.05, 0.25)
+# Seconds by which the delay between two tries grows, and its maximum.
+CONNECT_DELAY_STEP = 0.05
+MAX_CONNECT_DELAY = 0.25
+# The real host's message when the client disconnects.
+REQUEST_CANCELED = "Failed to proxy request with ForwarderError: RequestCanceled"
 
 
 class Forwarder:
-    """Holds the connections to the runtime at `origin`; an async context."""
+    """Keep the connections to the runtime at `origin`. Use it as an async context."""
 
-    def __init__(self, origin: str, silence_limit: float = SILENCE_LIMIT) -> None:
+    def __init__(self, origin: str, activity_timeout: float = ACTIVITY_TIMEOUT) -> None:
         self.origin = origin
-        self.silence_limit = silence_limit
+        self.activity_timeout = activity_timeout
 
     async def __aenter__(self) -> "Forwarder":
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE),
-            timeout=aiohttp.ClientTimeout(total=None, sock_read=self.silence_limit),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_TIMEOUT),
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=self.activity_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
@@ -45,34 +48,38 @@ class Forwarder:
         await self.session.close()
 
     async def forward(self, request: web.Request, invocation_id: str) -> web.StreamResponse:
-        """The runtime's answer, sent on. Raises `NotForwarded` when there is none, and `StreamBroken`."""
+        """Forward the request and send the runtime's response to the client.
+
+        Raise `ForwardingFailed` before the response, and `StreamInterrupted` in the middle of it.
+        """
         body = Body(request)
-        if body.refusal:
-            raise NotForwarded(body.refusal)
+        if body.error_status:
+            raise ForwardingFailed(body.error_status)
         try:
-            answer = await self.connect(request, body, invocation_id)
-        except (aiohttp.ClientError, TimeoutError, NotForwarded):
-            raise NotForwarded(body.refusal or 500) from None
-        async with answer:
-            response = web.StreamResponse(status=answer.status, reason=answer.reason)
-            for name, value in answer.headers.items():
+            runtime_response = await self.connect(request, body, invocation_id)
+        except (aiohttp.ClientError, TimeoutError, ForwardingFailed):
+            raise ForwardingFailed(body.error_status or 500) from None
+        async with runtime_response:
+            response = web.StreamResponse(status=runtime_response.status, reason=runtime_response.reason)
+            for name, value in runtime_response.headers.items():
                 if not is_dropped(name):
                     response.headers.add(name, value)
             try:
                 await response.prepare(request)
-                async for chunk in answer.content.iter_any():
+                async for chunk in runtime_response.content.iter_any():
                     await response.write(chunk)
                 await response.write_eof()
             except (aiohttp.ClientPayloadError, aiohttp.ServerTimeoutError):
-                # The caller must not take what has come for all there is.
+                # Abort, so that the client does not take the response for complete.
                 if request.transport:
                     request.transport.abort()
-                raise StreamBroken("Failed to proxy request: the answer broke off") from None
+                raise StreamInterrupted("Failed to proxy request: the response was interrupted") from None
             except ConnectionError:
-                raise StreamBroken(CALLER_LEFT) from None
+                raise StreamInterrupted(REQUEST_CANCELED) from None
         return response
 
     async def connect(self, request: web.Request, body: "Body", invocation_id: str) -> aiohttp.ClientResponse:
+        """Send the request to the runtime, and return its response as soon as the headers have arrived."""
         headers = CIMultiDict(
             (name, value) for name, value in request.headers.items() if not is_dropped(name) and name.lower() != "host"
         )
@@ -80,7 +87,8 @@ class Forwarder:
         headers["X-Forwarded-For"] = request.remote or ""
         headers["X-Forwarded-Host"] = request.host
         headers["X-Forwarded-Proto"] = request.scheme
-        for attempt in range(CONNECT_TRIES):
+        tries = 0
+        while True:
             try:
                 return await self.session.request(
                     request.method,
@@ -90,47 +98,47 @@ class Forwarder:
                     allow_redirects=False,
                 )
             except aiohttp.ClientConnectorError:
-                # Right after the start, the runtime may not listen yet.
-                if attempt == CONNECT_TRIES - 1:
+                # Just after the start, the runtime may not be listening yet.
+                tries += 1
+                if tries == CONNECT_TRIES:
                     raise
-                await asyncio.sleep(min(CONNECT_PAUSES[0] * (attempt + 1), CONNECT_PAUSES[1]))
-        raise AssertionError("unreachable")
+                await asyncio.sleep(min(CONNECT_DELAY_STEP * tries, MAX_CONNECT_DELAY))
 
 
-class StreamBroken(Exception):
-    """One side broke off in mid-answer; the caller's connection is gone."""
+class StreamInterrupted(Exception):
+    """Report that the runtime or the client closed its connection before the response was complete."""
 
 
-class NotForwarded(Exception):
-    """There is no answer of the runtime; the caller gets an empty one with `status`."""
+class ForwardingFailed(Exception):
+    """Report that the runtime sent no response. The client gets an empty response with `status`."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(f"Failed to proxy request: {status}")
+        super().__init__(f"Failed to proxy request: status {status}")
         self.status = status
 
 
 class Body:
-    """The request's body on its way to the runtime."""
+    """Stream the request body to the runtime."""
 
     def __init__(self, request: web.Request) -> None:
         self.request = request
-        self.refusal = 413 if (request.content_length or 0) > BODY_LIMIT else None
-        """The status that the host refuses the body with."""
+        self.error_status = 413 if (request.content_length or 0) > BODY_LIMIT else None
+        """The status with which the host rejects the body."""
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        # Sends the headers on at once, as the real host does; aiohttp keeps them back for the first bytes.
+        # Make aiohttp send the headers at once, as the real host does, and not with the first bytes.
         yield b""
         size = 0
         try:
             async for chunk in self.request.content.iter_any():
                 size += len(chunk)
                 if size > BODY_LIMIT:
-                    self.refusal = 413
-                    raise NotForwarded(413)
+                    self.error_status = 413
+                    raise ForwardingFailed(413)
                 yield chunk
         except (PayloadAccessError, HttpProcessingError):
-            self.refusal = 400
-            raise NotForwarded(400) from None
+            self.error_status = 400
+            raise ForwardingFailed(400) from None
 
 
 def is_dropped(header: str) -> bool:

@@ -1,4 +1,4 @@
-"""Function keys, as the host makes and checks them."""
+"""Generate and check function keys, as the host does."""
 
 import secrets
 from collections.abc import Iterable
@@ -12,30 +12,30 @@ ANONYMOUS, FUNCTION, ADMIN = "ANONYMOUS", "FUNCTION", "ADMIN"
 
 
 class Keys:
-    """A master key, a host key for all functions, and a key for each function."""
+    """Hold a master key, a host key for all functions, and a key for each function."""
 
     def __init__(self, functions: Iterable[Function]) -> None:
         self.master = secrets.token_urlsafe(24)
         self.host = secrets.token_urlsafe(24)
-        asking = (f for f in functions if f.is_http and needed_level(f) == FUNCTION)
-        self.of_function = {function.name: secrets.token_urlsafe(24) for function in asking}
+        protected = (f for f in functions if f.is_http and required_level(f) == FUNCTION)
+        self.of_function = {function.name: secrets.token_urlsafe(24) for function in protected}
 
     def level(self, request: web.Request, function: str | None = None) -> str:
-        """What the request's key opens: `ADMIN`, `FUNCTION` (for `function`, if one is given), or only `ANONYMOUS`."""
-        # A header hides the query, even an empty one.
+        """Return the authorization level of the request: `ADMIN`, `FUNCTION` (for `function` if given) or `ANONYMOUS`."""
+        # If the header is present, even if empty, the host ignores the query.
         key = request.headers.get(KEY_HEADER, request.query.get("code", ""))
         if matches(key, self.master):
             return ADMIN
         own = self.of_function.get(function) if function else None
         return FUNCTION if matches(key, self.host) or (own and matches(key, own)) else ANONYMOUS
 
-    def open(self, request: web.Request, function: Function) -> bool:
-        """Whether the request may call the HTTP function `function`."""
-        needed = needed_level(function)
-        return needed == ANONYMOUS or self.level(request, function.name) in (ADMIN, needed)
+    def allow(self, request: web.Request, function: Function) -> bool:
+        """Return whether the request may call the HTTP function `function`."""
+        required = required_level(function)
+        return required == ANONYMOUS or self.level(request, function.name) in (ADMIN, required)
 
 
-def needed_level(function: Function) -> str:
+def required_level(function: Function) -> str:
     return str(function.trigger.get("authLevel", FUNCTION)).upper()
 
 

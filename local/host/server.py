@@ -1,4 +1,4 @@
-"""The host's part: takes HTTP requests, decides whose they are, and invokes functions."""
+"""Serve HTTP requests as the Functions host does: find the function for each of them and invoke it."""
 
 import asyncio
 import logging
@@ -7,131 +7,131 @@ from collections.abc import AsyncIterator, Mapping
 from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 
-from local.host import cors, invocations
+from local.host import invocations
 from local.host.admin import Admin
-from local.host.forwarding import CALLER_LEFT, Forwarder, NotForwarded, StreamBroken
+from local.host.cors import CorsPolicy
+from local.host.forwarding import REQUEST_CANCELED, Forwarder, ForwardingFailed, StreamInterrupted
 from local.host.keys import ADMIN, Keys
-from local.host.routes import Route, routes_of
+from local.host.routes import Route, build_routes
 from local.host.timers import Timer
-from local.host.worker import FunctionFailed, Worker, http_data
+from local.host.worker import FunctionFailed, Worker, http_trigger_data
 
 logger = logging.getLogger(__name__)
 
 HOMEPAGE = "<!doctype html><title>Functions</title><p>Your Functions app is up and running, on your own machine."
-# What the real host's answers say; those of functions come with the runtime's own.
+# The Server header of the real host's own responses. Those of functions have the runtime's.
 SERVER = "Kestrel"
-# Seconds.
-WORKER_PATIENCE = 5.0
+# Seconds that an invocation may last after the response was forwarded.
+INVOCATION_TIMEOUT = 5.0
 
 
 class Host:
-    """Serves the functions of `worker` below `/{prefix}/`, and fires their timers.
+    """Serve the functions of `worker` below `/{prefix}/`, and run their timers.
 
-    Without `keys`, none is asked for, as under `func start`. `environ` is where the host's own settings are.
+    Without `keys`, every request is allowed, as under `func start`. `environ` has the host's own settings.
     """
 
     def __init__(self, worker: Worker, prefix: str, environ: Mapping[str, str], keys: Keys | None = None) -> None:
         self.worker = worker
         self.environ = environ
         self.keys = keys
-        self.routes, self.in_error = routes_of(worker.functions, prefix)
+        self.routes, self.function_errors = build_routes(worker.functions, prefix)
         self.timers: dict[str, Timer] = {}
         for function in worker.functions:
             if function.trigger["type"] == "timerTrigger":
                 try:
                     self.timers[function.name] = Timer(worker, function, environ)
                 except ValueError as exc:
-                    self.in_error[function.name] = str(exc)
-        self.admin = Admin(self.timers, {route.function.name for route in self.routes}, keys)
+                    self.function_errors[function.name] = str(exc)
+        self.admin = Admin(self.timers, [route.function.name for route in self.routes], keys)
 
-    def application(self, allowed: cors.Allowed | None = None) -> web.Application:
+    def application(self, cors: CorsPolicy | None = None) -> web.Application:
         application = web.Application()
-        if allowed:
-            cors.add(application, allowed)
+        if cors:
+            cors.add_to(application)
         self.admin.add_routes(application)
         application.router.add_route("*", "/", self.homepage)
-        application.router.add_route("*", r"/{path:[\s\S]*}", self.answer)
-        application.on_response_prepare.append(name_server)
-        application.cleanup_ctx.append(self.forwarding)
-        application.cleanup_ctx.append(self.ticking)
+        application.router.add_route("*", r"/{path:[\s\S]*}", self.handle)
+        application.on_response_prepare.append(set_server_header)
+        application.cleanup_ctx.append(self.open_forwarder)
+        application.cleanup_ctx.append(self.run_timers)
         return application
 
-    async def forwarding(self, _: web.Application) -> AsyncIterator[None]:
+    async def open_forwarder(self, _: web.Application) -> AsyncIterator[None]:
         async with Forwarder(self.worker.http_uri) as self.forwarder:
             yield
 
-    async def ticking(self, _: web.Application) -> AsyncIterator[None]:
-        ticking = [
-            asyncio.create_task(timer.run()) for timer in self.timers.values() if not self.is_disabled(timer.function.name)
-        ]
+    async def run_timers(self, _: web.Application) -> AsyncIterator[None]:
+        enabled = (timer for timer in self.timers.values() if not self.is_disabled(timer.function.name))
+        tasks = [asyncio.create_task(timer.run()) for timer in enabled]
         yield
-        for task in ticking:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*ticking, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def homepage(self, _: web.Request) -> web.Response:
         if self.environ.get("AzureWebJobsDisableHomepage", "").lower() == "true":
             return web.Response(status=204)
         return web.Response(text=HOMEPAGE, content_type="text/html")
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         for route in self.routes:
             parameters = route.match(request.method, request.rel_url.raw_path)
             if parameters is None:
                 continue
             if self.is_disabled(route.function.name) and not (self.keys and self.keys.level(request) == ADMIN):
                 break
-            if self.keys and not self.keys.open(request, route.function):
-                return empty(401)
+            if self.keys and not self.keys.allow(request, route.function):
+                return empty_response(401)
             return await self.invoke(route, parameters, request)
-        return empty(404)
+        return empty_response(404)
 
-    def template(self, name: str) -> str | None:
-        """Where the function of that name is, with the route prefix; None when it has no route."""
+    def path(self, name: str) -> str | None:
+        """Return the path of the HTTP function `name`, including the route prefix, or None if it has no route."""
         return next((route.template for route in self.routes if route.function.name == name), None)
 
     def is_disabled(self, name: str) -> bool:
         return self.environ.get(f"AzureWebJobs.{name}.Disabled", "").lower() in ("true", "1")
 
     async def invoke(self, route: Route, parameters: dict[str, str], request: web.Request) -> web.StreamResponse:
-        """One invocation, which lasts until the answer has been forwarded to its end."""
-        trace = invocations.traceparent(request.headers.get("traceparent", ""))
-        response = empty(500)
+        """Invoke the function and forward its response. The invocation lasts until the response is complete."""
+        traceparent = invocations.new_traceparent(request.headers.get("traceparent", ""))
+        response = empty_response(500)
         try:
-            with invocations.invocation(route.function.name, invocations.CALLED) as invocation_id:
+            with invocations.invocation(route.function.name, invocations.HOST_API_REASON) as invocation_id:
                 running = asyncio.create_task(
-                    self.worker.invoke(route.function, invocation_id, http_data(parameters), trace)
+                    self.worker.invoke(route.function, invocation_id, http_trigger_data(parameters), traceparent)
                 )
                 try:
                     response = await self.forwarder.forward(request, invocation_id)
-                    # Done by now, unless the runtime's server has refused the request by itself.
-                    await asyncio.wait_for(running, WORKER_PATIENCE)
-                except (NotForwarded, TimeoutError):
-                    # The runtime waits for a request that will not come.
+                    # By now it has ended, unless the runtime's server responded without running the function.
+                    await asyncio.wait_for(running, INVOCATION_TIMEOUT)
+                except (ForwardingFailed, TimeoutError):
+                    # The runtime still waits for the request, which will never arrive.
                     running.cancel()
                     raise
         except FunctionFailed as exc:
             logger.error("%s", exc)
             request.protocol.force_close()
-        except NotForwarded as exc:
+        except ForwardingFailed as exc:
             logger.error("%s", exc)
-            response = empty(exc.status)
-        except StreamBroken as exc:
+            response = empty_response(exc.status)
+        except StreamInterrupted as exc:
             logger.error("%s", exc)
         except TimeoutError:
-            logger.error("The runtime answered by itself; the function has not run")
+            logger.error("The runtime's HTTP server responded without running the function")
         except asyncio.CancelledError:
-            logger.error(CALLER_LEFT)
+            logger.error(REQUEST_CANCELED)
             raise
         return response
 
 
-def empty(status: int) -> web.StreamResponse:
-    """An answer of the host's own."""
+def empty_response(status: int) -> web.StreamResponse:
+    """Return a response of the host itself."""
     return web.Response(status=status, headers={"Content-Length": "0"})
 
 
-async def name_server(_: web.Request, response: web.StreamResponse) -> None:
-    """Puts the real host's name where aiohttp puts its own."""
+async def set_server_header(_: web.Request, response: web.StreamResponse) -> None:
+    """Replace the Server header of aiohttp with that of the real host."""
     if response.headers.get("Server") == SERVER_SOFTWARE:
         response.headers["Server"] = SERVER

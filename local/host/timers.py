@@ -1,4 +1,4 @@
-"""Timer triggers: their schedules, and what the functions are told when they fire."""
+"""Run functions with timer triggers on their schedules."""
 
 import asyncio
 import json
@@ -15,14 +15,17 @@ from local.host.worker import Function, FunctionFailed, Message, Worker
 logger = logging.getLogger(__name__)
 
 TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{2}):(\d{2})")
-FIRST_LAST = "0001-01-01T00:00:00"
-MONITORED_FROM = timedelta(minutes=1)
+# The time of the last run, before the first run.
+NEVER = "0001-01-01T00:00:00"
+# The host monitors the schedule of timers that fire at longer intervals than this.
+MONITORED_INTERVAL = timedelta(minutes=1)
 
 
 class Schedule:
-    """When a timer fires, in local time. Raises ValueError for what is no NCRONTAB expression and no time span.
+    """Calculate when a timer fires, in local time.
 
-    NCRONTAB: https://github.com/atifaziz/NCrontab; six fields, the seconds first, or five without them.
+    Raise ValueError if `text` is neither a time span nor an NCRONTAB expression, which has six fields, of which the first
+    is for seconds, or five without that one. See https://github.com/atifaziz/NCrontab.
     """
 
     def __init__(self, text: str) -> None:
@@ -32,25 +35,25 @@ class Schedule:
         if span:
             days, hours, minutes, seconds = map(int, span.groups("0"))
             self.interval = timedelta(days, seconds, hours=hours, minutes=minutes)
-        if not (self.interval or (is_crontab(text) and not span)):
+        if not (self.interval or (is_ncrontab(text) and not span)):
             raise ValueError(
                 f"The schedule expression '{text}' was not recognized as a valid cron expression or timespan string."
             )
 
     def after(self, moment: datetime) -> datetime:
-        """The first time after `moment`."""
+        """Return the first time after `moment` at which the timer fires."""
         if self.interval:
             return moment + self.interval
         found: datetime = croniter(self.text, moment, second_at_beginning=True).get_next(datetime)
         return found
 
 
-def is_crontab(text: str) -> bool:
+def is_ncrontab(text: str) -> bool:
     return len(text.split()) in (5, 6) and croniter.is_valid(text, second_at_beginning=True)
 
 
 class Timer:
-    """A function with a timer trigger. Runs never overlap, and a failing one does not stop the next."""
+    """Run a function with a timer trigger. Its runs never overlap, and continue after a failure."""
 
     def __init__(self, worker: Worker, function: Function, environ: Mapping[str, str]) -> None:
         self.worker = worker
@@ -64,35 +67,35 @@ class Timer:
         self.last: datetime | None = None
 
     async def run(self) -> None:
-        """Fires for ever. Runs that were missed because one took long are not made up for."""
+        """Fire on the schedule forever. Skip the times that pass while the function runs."""
         if self.function.trigger.get("runOnStartup"):
             await self.fire()
         due = now()
         while True:
-            # Not from now alone: a sleep can end a little early, and the same moment would come again.
+            # A sleep can end slightly early. Then the current time alone would give the same due time again.
             due = self.schedule.after(max(due, now()))
             await asyncio.sleep((due - now()).total_seconds())
             await self.fire()
 
     async def fire(self, reason: str | None = None) -> None:
-        """Runs the function once and waits for it; its failure is only logged."""
+        """Run the function once and wait for it. Log its failure."""
         fired = now()
         try:
             with invocation(
                 self.function.name, reason or f"Timer fired at {fired.astimezone().isoformat()}"
             ) as invocation_id:
-                data = Message(json=json.dumps(self.details(fired)))
+                data = Message(json=json.dumps(self.trigger_data(fired)))
                 await self.worker.invoke(self.function, invocation_id, data)
         except FunctionFailed as exc:
             logger.error("%s", exc)
         self.last = fired
 
-    def details(self, fired: datetime) -> dict[str, object]:
-        """What the function sees as its TimerRequest. Timers that fire within a minute are not monitored."""
+    def trigger_data(self, fired: datetime) -> dict[str, object]:
+        """Return the content of the TimerRequest. If the timer fires again within a minute, it has no status."""
         due = self.schedule.after(fired)
         status = None
-        if self.function.trigger.get("useMonitor", True) and self.schedule.after(due) - fired > MONITORED_FROM:
-            last = self.last.astimezone().isoformat() if self.last else FIRST_LAST
+        if self.function.trigger.get("useMonitor", True) and self.schedule.after(due) - fired > MONITORED_INTERVAL:
+            last = self.last.astimezone().isoformat() if self.last else NEVER
             status = {"Last": last, "Next": due.astimezone().isoformat(), "LastUpdated": last}
         return {"Schedule": {"AdjustForDST": True}, "ScheduleStatus": status, "IsPastDue": False}
 

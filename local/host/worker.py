@@ -1,4 +1,4 @@
-"""Microsoft's own Functions runtime for Python, driven as the host drives it, but without gRPC between them."""
+"""Run Microsoft's own Functions runtime for Python, and call it as the host does, but without gRPC."""
 
 import json
 import logging
@@ -10,14 +10,14 @@ from typing import Any
 
 import azure_functions_runtime as runtime
 
-HOST_ADDRESS = "127.0.0.1"
+HOST = "127.0.0.1"
 
 
 class Message(SimpleNamespace):
-    """Stands for any protobuf message: the runtime only sets and reads attributes."""
+    """Replace any protobuf message. The runtime only sets and reads attributes."""
 
     def WhichOneof(self, group: str) -> str | None:
-        """The field that is set; every message with alternatives is made with just one of them."""
+        """Return the field of the oneof group that is set. Each message here has at most one such field."""
         return next((name for name in vars(self) if name != "name"), None)
 
 
@@ -27,13 +27,13 @@ class StatusResult(Message):
 
 
 class BindingInfo(Message):
-    # The direction as the runtime compares it, and as it comes from azure.functions.
+    # The values of the direction enum. azure.functions uses the same.
     out = 1
     inout = 2
     undefined = 0
 
 
-# The messages of https://github.com/Azure/azure-functions-language-worker-protobuf that the runtime makes.
+# The messages of https://github.com/Azure/azure-functions-language-worker-protobuf that the runtime creates.
 PROTOS = SimpleNamespace(
     BindingInfo=BindingInfo,
     FunctionLoadResponse=Message,
@@ -51,16 +51,16 @@ PROTOS = SimpleNamespace(
 
 
 class FunctionFailed(Exception):
-    """A function has raised; the text is the runtime's report."""
+    """Report that a function raised an exception. The text is the runtime's report."""
 
 
 class WorkerError(Exception):
-    """The app could not be loaded; the text is the runtime's report."""
+    """Report that the app could not be loaded. The text is the runtime's report."""
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function of the app, as its metadata has it."""
+    """Describe a function of the app, with the data of its metadata."""
 
     id: str
     name: str
@@ -76,41 +76,41 @@ class Function:
 
 
 class Worker:
-    """The runtime in this process, with the app in `app_root` loaded. There can be one per process."""
+    """Run the runtime in this process, with the app in `app_root`. A process can have only one worker."""
 
     def __init__(self, app_root: Path) -> None:
         self.app_root = app_root
         self.functions: tuple[Function, ...] = ()
         self.server_log_level = logging.WARNING
         self.http_uri = ""
-        """Where the runtime listens for the HTTP requests that belong to invocations."""
+        """The URL at which the runtime accepts the HTTP requests of invocations."""
 
     async def start(self) -> None:
-        """Loads the app. Raises `WorkerError` when it cannot be."""
+        """Load the app. Raise `WorkerError` if that fails."""
         sys.path.insert(0, str(self.app_root))
-        # The runtime's HTTP server reports that it has started. Its loggers get their levels later: hence a filter.
+        # Hide the start messages of the runtime's HTTP server. It sets the levels of its loggers later, so use a filter.
         logging.getLogger("uvicorn.error").addFilter(lambda record: record.levelno >= self.server_log_level)
         runtime.start_threadpool_executor()
         init = Message(capabilities={}, function_app_directory=str(self.app_root))
-        response = await runtime.worker_init_request(request(worker_init_request=init))
+        response = await runtime.worker_init_request(worker_request(worker_init_request=init))
         if response.result.status != StatusResult.Success:
             raise WorkerError(response.result.exception.message)
         self.http_uri = response.capabilities.get("HttpUri", "")
-        metadata = await runtime.functions_metadata_request(request())
+        metadata = await runtime.functions_metadata_request(worker_request())
         self.functions = tuple(
             Function(found.function_id, found.name, tuple(json.loads(raw) for raw in found.raw_bindings))
             for found in metadata.function_metadata_results or ()
         )
         for function in self.functions:
-            await runtime.function_load_request(request(function_load_request=Message(function_id=function.id)))
+            await runtime.function_load_request(worker_request(function_load_request=Message(function_id=function.id)))
 
     def stop(self) -> None:
-        """To be called before the loop ends, which cancels the runtime's HTTP server; that is no error to report."""
+        """Stop the worker. Call this before the event loop cancels the runtime's HTTP server, so that it logs no error."""
         self.server_log_level = logging.CRITICAL
         runtime.stop_threadpool_executor()
 
     async def invoke(self, function: Function, invocation_id: str, data: Message, traceparent: str = "") -> None:
-        """Runs `function` with `data` for its trigger. Raises `FunctionFailed`."""
+        """Run `function` with `data` for its trigger. Raise `FunctionFailed` if it raises an exception."""
         invocation = Message(
             invocation_id=invocation_id,
             function_id=function.id,
@@ -119,7 +119,7 @@ class Worker:
             trace_context=Message(trace_parent=traceparent, trace_state="", attributes={}),
             retry_context=Message(retry_count=0, max_retry_count=0, exception=None),
         )
-        response = await runtime.invocation_request(request(invocation_request=invocation))
+        response = await runtime.invocation_request(worker_request(invocation_request=invocation))
         if response.result.status != StatusResult.Success:
             raise FunctionFailed(
                 f"Exception while executing function: Functions.{function.name}. Result: Failure\n"
@@ -127,11 +127,11 @@ class Worker:
             )
 
 
-def request(**message: Message) -> SimpleNamespace:
-    return SimpleNamespace(request=SimpleNamespace(**message), properties={"host": HOST_ADDRESS, "protos": PROTOS})
+def worker_request(**message: Message) -> SimpleNamespace:
+    return SimpleNamespace(request=SimpleNamespace(**message), properties={"host": HOST, "protos": PROTOS})
 
 
-def http_data(route_parameters: dict[str, str]) -> Message:
-    """What an HTTP trigger gets when the request itself is forwarded: the route's parameters, nothing else."""
+def http_trigger_data(route_parameters: dict[str, str]) -> Message:
+    """Return the data of an HTTP trigger whose request is forwarded: only the route parameters."""
     body = Message(bytes=b"")
     return Message(http=Message(method="", url="", headers={}, body=body, params=route_parameters, query={}))

@@ -1,1 +1,1 @@
-"""Simulate the services that the app calls: Azure OpenAI and the managed identity's endpoint."""
+"""Simulate the services that the app calls: Azure OpenAI and the identity endpoint."""

@@ -1,4 +1,4 @@
-"""Stand-in for an Azure OpenAI resource, strict where Azure is strict. No model is behind it."""
+"""Simulate an Azure OpenAI resource, with the strictness of Azure and without a model."""
 
 import asyncio
 import json
@@ -8,62 +8,55 @@ import socket
 import struct
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import NoReturn
 
 from aiohttp import web
 
-from local.simulator import shapes
+from local.simulator import payloads
 from local.simulator.chat_completions import chat, embeddings
-from local.simulator.journal import Cut, Entry, Journal
-from local.simulator.responses import SINCE, Responses
-from local.simulator.shapes import Event, Json, Refusal
-from local.simulator.tokens import TokenMint
+from local.simulator.journal import Entry, Journal, ScriptedReset
+from local.simulator.payloads import ErrorResponse, Json, Payload
+from local.simulator.responses import FIRST_API_VERSION, Responses
+from local.simulator.tokens import TokenIssuer
 
-ADDRESS = re.compile(
+PATH = re.compile(
     r"/openai/(?P<v1>v1/)?(?:deployments/(?P<deployment>[^/]+)/)?"
-    r"(?:(?P<operation>chat/completions|embeddings|responses)|responses/(?P<id>[^/]+)(?:/(?P<part>cancel|input_items))?)"
+    r"(?:(?P<operation>chat/completions|embeddings|responses)|responses/(?P<id>[^/]+)(?:/(?P<action>cancel|input_items))?)"
 )
-# What reading a field raises that is of another type, or out of its bounds.
-UNREADABLE = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
-# Seconds between the last piece and the end of the connection.
-CUT_PAUSE = 0.1
 API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
+# What can be raised when a field of a request has the wrong type, or is out of bounds.
+FIELD_ERRORS = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+# Seconds between the last chunk and the reset of the connection.
+RESET_DELAY = 0.1
 
 
-@dataclass(frozen=True)
-class Address:
-    """What a request is for."""
+class AzureOpenAISimulator:
+    """Respond on the routes of the dated API versions and of v1 to requests with one of `keys` or a token of `issuer`.
 
-    v1: bool
-    deployment: str | None
-    operation: str | None
-    response_id: str
-    part: str
-
-
-class AzureOpenAI:
-    """Answers on the routes of the dated API versions and of v1, to `keys` or else to the tokens of `mint`.
-
-    A script (see `Journal`) can hold:
-    `status`, `headers`, `body`: an answer instead of the usual one (without a body, Azure's for that status);
-    `raw`: the text of an answer, sent as it is, in writes of `split` bytes where that is given;
-    `reply`: the text of the completion;
-    `delay`: seconds before the headers;
-    `hang`: true, no headers before `/control/next`;
-    `reset`: true, the connection breaks before the headers;
-    `pace`: seconds before each piece of a stream;
-    `step`: true, each piece waits for `/control/next`;
-    `cut`: the number of pieces after which the connection breaks;
-    `times`: how many requests the script is for.
+    A script (see `Journal`) can have these fields:
+    `status`, `headers`, `body`: respond with these (the default body is Azure's for the status);
+    `raw`: respond with this text as it is, in writes of `split` bytes if that is given;
+    `reply`: use this text as the completion;
+    `delay`: wait this many seconds before the headers;
+    `hang`: if true, wait for `/control/next` before the headers;
+    `reset`: if true, reset the connection before the headers;
+    `pace`: wait this many seconds before each chunk of a stream;
+    `step`: if true, wait for `/control/next` before each chunk of a stream;
+    `cut`: reset the connection after this many chunks of a stream;
+    `times`: use the script for this many requests.
     """
 
     def __init__(
-        self, deployments: Collection[str], *, keys: Collection[str] = (), mint: TokenMint | None = None, pace: float = 0.0
+        self,
+        deployments: Collection[str],
+        *,
+        keys: Collection[str] = (),
+        issuer: TokenIssuer | None = None,
+        pace: float = 0.0,
     ) -> None:
         self.deployments = set(deployments)
         self.keys = set(keys)
-        self.mint = mint
+        self.issuer = issuer
         self.pace = pace
         self.journal = Journal()
         self.responses = Responses()
@@ -78,20 +71,20 @@ class AzureOpenAI:
         async with self.journal.recording(request) as entry:
             script = self.journal.next_script()
             try:
-                await self.interfere(request, script)
-                answer = self.answer(request, await request.read(), script)
-            except Refusal as exc:
-                more = headers() | exc.headers
-                response: web.StreamResponse = web.json_response(exc.body, status=exc.status, headers=more)
+                await self.inject_faults(request, script)
+                payload = self.respond(request, await request.read(), script)
+            except ErrorResponse as exc:
+                headers = response_headers() | exc.headers
+                response: web.StreamResponse = web.json_response(exc.body, status=exc.status, headers=headers)
             else:
-                response = await self.send(request, answer, script, entry)
+                response = await self.send(request, payload, script, entry)
             entry.status = response.status
             return response
-        # Goes nowhere: the connection is gone.
+        # The connection is lost, so nobody receives this.
         return web.Response()
 
-    async def interfere(self, request: web.Request, script: Json) -> None:
-        """What a script does before there is an answer, or instead of one."""
+    async def inject_faults(self, request: web.Request, script: Json) -> None:
+        """Do what `script` says for the time before the response, or raise the error response that it holds."""
         await asyncio.sleep(script.get("delay", 0))
         if script.get("hang"):
             await self.journal.permits.acquire()
@@ -99,55 +92,34 @@ class AzureOpenAI:
             reset(request)
         if "status" in script and "raw" not in script:
             status = script["status"]
-            body = script.get("body", shapes.ERRORS.get(status, shapes.error(str(status), "Scripted.")))
-            raise Refusal(status, body, script.get("headers"))
+            body = script.get("body", payloads.ERRORS.get(status, payloads.error(str(status), "Scripted.")))
+            raise ErrorResponse(status, body, script.get("headers"))
 
-    def answer(self, request: web.Request, body: bytes, script: Json) -> Json | list[Event]:
-        """What the resource answers; raises `Refusal`, also for fields that are not what they should be."""
+    def respond(self, request: web.Request, body: bytes, script: Json) -> Payload:
+        """Return the response of the resource. Raise `ErrorResponse`, also when a field of `body` is invalid."""
+        path = match_path(request)
+        deployment = path["deployment"]
+        self.check_credential(request, v1=bool(path["v1"]))
+        if deployment and deployment not in self.deployments:
+            raise ErrorResponse(404, payloads.DEPLOYMENT_NOT_FOUND)
         try:
-            return self.checked_answer(request, body, script)
-        except UNREADABLE:
-            raise Refusal(400, shapes.UNREADABLE) from None
-
-    def checked_answer(self, request: web.Request, body: bytes, script: Json) -> Json | list[Event]:
-        address = self.address(request)
-        self.check_credential(request, v1=address.v1)
-        if address.deployment and address.deployment not in self.deployments:
-            raise Refusal(404, shapes.DEPLOYMENT_NOT_FOUND)
-        if address.response_id:
-            return self.responses.about(request.method, address.response_id, address.part, dict(request.query))
-        fields = json_object(body)
-        if address.deployment:
-            # The body's does not count.
-            fields["model"] = address.deployment
-        elif fields.get("model") not in self.deployments:
-            raise Refusal(404, shapes.DEPLOYMENT_NOT_FOUND)
-        match address.operation:
-            case "chat/completions":
-                return chat(fields, script)
-            case "embeddings":
-                return embeddings(fields)
-            case _:
-                return self.responses.create(fields, script)
-
-    def address(self, request: web.Request) -> Address:
-        """What Azure says before it looks at anything but the address."""
-        found = ADDRESS.fullmatch(request.path)
-        api_version = request.query.get("api-version")
-        if not found:
-            raise Refusal(404, shapes.RESOURCE_NOT_FOUND)
-        by_deployment = found["operation"] in ("chat/completions", "embeddings")
-        if found["v1"]:
-            if api_version not in (None, "preview"):
-                raise Refusal(400, shapes.VERSION_ON_V1)
-            known = not found["deployment"]
-        else:
-            known = bool(API_VERSION.fullmatch(api_version or ""))
-            known = known and by_deployment == bool(found["deployment"])
-            known = known and (by_deployment or (api_version or "") >= SINCE)
-        if not known or (found["operation"] and request.method != "POST"):
-            raise Refusal(404, shapes.RESOURCE_NOT_FOUND)
-        return Address(bool(found["v1"]), found["deployment"], found["operation"], found["id"] or "", found["part"] or "")
+            if path["id"]:
+                return self.responses.manage(request.method, path["id"], path["action"] or "", dict(request.query))
+            fields = json_object(body)
+            if deployment:
+                # Azure ignores the model in the body.
+                fields["model"] = deployment
+            elif fields.get("model") not in self.deployments:
+                raise ErrorResponse(404, payloads.DEPLOYMENT_NOT_FOUND)
+            match path["operation"]:
+                case "chat/completions":
+                    return chat(fields, script)
+                case "embeddings":
+                    return embeddings(fields)
+                case _:
+                    return self.responses.create(fields, script)
+        except FIELD_ERRORS:
+            raise ErrorResponse(400, payloads.INVALID_FIELD) from None
 
     def check_credential(self, request: web.Request, *, v1: bool) -> None:
         key = request.headers.get("api-key")
@@ -155,44 +127,66 @@ class AzureOpenAI:
         if v1 and bearer in self.keys:
             return
         if bearer:
-            if not (self.mint and self.mint.is_valid(bearer)):
-                raise Refusal(401, shapes.WRONG_TOKEN)
+            if not (self.issuer and self.issuer.is_valid(bearer)):
+                raise ErrorResponse(401, payloads.WRONG_TOKEN)
         elif key and not self.keys:
-            raise Refusal(403, shapes.KEYS_DISABLED)
+            raise ErrorResponse(403, payloads.KEYS_DISABLED)
         elif key not in self.keys:
-            raise Refusal(401, shapes.WRONG_KEY)
+            raise ErrorResponse(401, payloads.WRONG_KEY)
 
-    async def send(self, request: web.Request, answer: Json | list[Event], script: Json, entry: Entry) -> web.StreamResponse:
+    async def send(self, request: web.Request, payload: Payload, script: Json, entry: Entry) -> web.StreamResponse:
         if "raw" in script:
             return await send_raw(request, script)
-        if isinstance(answer, dict):
-            entry.usage = answer.get("usage")
-            return web.json_response(answer, headers=headers())
-        response = web.StreamResponse(headers={**headers(), "content-type": "text/event-stream"})
+        if isinstance(payload, dict):
+            entry.usage = payload.get("usage")
+            return web.json_response(payload, headers=response_headers())
+        response = web.StreamResponse(headers={**response_headers(), "content-type": "text/event-stream"})
         await response.prepare(request)
-        for event in answer:
-            if event.piece:
-                if entry.pieces == script.get("cut"):
-                    # Clients like aiohttp drop what they have received and not read yet when a connection breaks.
-                    await asyncio.sleep(CUT_PAUSE)
+        for event in payload:
+            if event.has_output:
+                if entry.chunks == script.get("cut"):
+                    # At a reset, clients such as aiohttp drop the bytes that the program has not read yet.
+                    await asyncio.sleep(RESET_DELAY)
                     reset(request)
                 if script.get("step"):
                     await self.journal.permits.acquire()
                 await asyncio.sleep(script.get("pace", self.pace))
             await response.write(event.encode())
             entry.usage = event.usage or entry.usage
-            entry.pieces += event.piece
+            entry.chunks += event.has_output
         return response
+
+
+def match_path(request: web.Request) -> re.Match[str]:
+    """Return the match of `PATH`. Raise the error that Azure returns for a wrong path, method or API version."""
+    path = PATH.fullmatch(request.path)
+    api_version = request.query.get("api-version")
+    if not path:
+        raise ErrorResponse(404, payloads.RESOURCE_NOT_FOUND)
+    by_deployment = path["operation"] in ("chat/completions", "embeddings")
+    if path["v1"]:
+        if api_version not in (None, "preview"):
+            raise ErrorResponse(400, payloads.API_VERSION_ON_V1)
+        exists = not path["deployment"]
+    else:
+        exists = bool(API_VERSION.fullmatch(api_version or ""))
+        exists = exists and by_deployment == bool(path["deployment"])
+        exists = exists and (by_deployment or (api_version or "") >= FIRST_API_VERSION)
+    if not exists or (path["operation"] and request.method != "POST"):
+        raise ErrorResponse(404, payloads.RESOURCE_NOT_FOUND)
+    return path
 
 
 async def send_raw(request: web.Request, script: Json) -> web.StreamResponse:
     body = script["raw"].encode()
-    step = script.get("split") or len(body) or 1
-    response = web.StreamResponse(status=script.get("status", 200), headers={**headers(), **script.get("headers", {})})
+    size = script.get("split") or len(body) or 1
+    response = web.StreamResponse(
+        status=script.get("status", 200), headers={**response_headers(), **script.get("headers", {})}
+    )
     await response.prepare(request)
-    for start in range(0, len(body), step):
-        await response.write(body[start : start + step])
-        # Without a pace, lets the bytes go before the next ones come.
+    for start in range(0, len(body), size):
+        await response.write(body[start : start + size])
+        # Even without a pace, let the event loop send these bytes before the next ones.
         await asyncio.sleep(script.get("pace", 0))
     return response
 
@@ -203,21 +197,21 @@ def json_object(body: bytes) -> Json:
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise Refusal(400, shapes.NOT_JSON)
+        raise ErrorResponse(400, payloads.NOT_JSON)
     return fields
 
 
 def reset(request: web.Request) -> NoReturn:
-    """Breaks the connection off."""
+    """Reset the connection."""
     assert request.transport is not None
-    # Without lingering, closing sends a reset and not an orderly end.
+    # With a linger time of zero, closing the socket sends RST instead of FIN.
     request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     request.transport.abort()
-    raise Cut
+    raise ScriptedReset
 
 
-def headers() -> dict[str, str]:
-    """What Azure adds to every answer."""
+def response_headers() -> dict[str, str]:
+    """Return the headers that Azure adds to every response."""
     return {
         "apim-request-id": secrets.token_hex(16),
         "x-request-id": secrets.token_hex(16),

@@ -1,4 +1,4 @@
-"""Stand-in for the endpoint where a function app in Azure gets its managed identity's tokens.
+"""Simulate the identity endpoint, where a function app in Azure gets the tokens of its managed identity.
 
 The protocol: https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
 """
@@ -11,64 +11,64 @@ from typing import Any
 from aiohttp import web
 
 from local.simulator.journal import Journal
-from local.simulator.tokens import TokenMint
+from local.simulator.tokens import TokenIssuer
 
 API_VERSION = "2019-08-01"
 SYSTEM_ASSIGNED = "system-assigned"
 
 
-class IdentityEndpoint:
-    """Hands out tokens of `mint` for the system-assigned identity and for the user-assigned `client_ids`.
+class IdentityEndpointSimulator:
+    """Return tokens of `issuer` for the system-assigned identity, and for the user-assigned ones in `client_ids`.
 
-    A script (see `Journal`) can hold:
-    `status`: a refusal instead of a token (400 is what an app without an identity gets);
-    `content`: a text instead of a token;
-    `lifetime`: the token's, in seconds;
-    `delay`: seconds before the answer;
-    `hang`: true, no answer before `/control/next`;
-    `times`: how many requests the script is for.
+    A script (see `Journal`) can have these fields:
+    `status`: respond with an error of this status (400 is what an app without an identity gets);
+    `content`: respond with this text;
+    `lifetime`: the lifetime of the token in seconds;
+    `delay`: wait this many seconds before the response;
+    `hang`: if true, wait for `/control/next` before the response;
+    `times`: use the script for this many requests.
     """
 
-    def __init__(self, mint: TokenMint, client_ids: Collection[str] = ()) -> None:
-        self.mint = mint
+    def __init__(self, issuer: TokenIssuer, client_ids: Collection[str] = ()) -> None:
+        self.issuer = issuer
         self.identities = {None: SYSTEM_ASSIGNED} | {client_id: client_id for client_id in client_ids}
         self.header = secrets.token_hex(16)
         self.journal = Journal()
 
     def application(self) -> web.Application:
         application = web.Application()
-        application.add_routes([web.get("/msi/token", self.token), *self.journal.routes()])
+        application.add_routes([web.get("/msi/token", self.handle), *self.journal.routes()])
         return application
 
-    async def token(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         async with self.journal.recording(request) as entry:
             script = self.journal.next_script()
             await asyncio.sleep(script.get("delay", 0))
             if script.get("hang"):
                 await self.journal.permits.acquire()
-            response = self.answer(request, script)
+            response = self.respond(request, script)
             entry.status = response.status
             return response
 
-    def answer(self, request: web.Request, script: dict[str, Any]) -> web.Response:
+    def respond(self, request: web.Request, script: dict[str, Any]) -> web.Response:
         resource, client_id = request.query.get("resource"), request.query.get("client_id")
         if request.headers.get("x-identity-header") != self.header:
-            return refusal(401, "The X-IDENTITY-HEADER is missing or wrong.")
+            return error(401, "The X-IDENTITY-HEADER is missing or wrong.")
         if "content" in script:
             return web.Response(text=script["content"], content_type="application/json")
         if "status" in script:
-            return refusal(script["status"], "Scripted by a test.")
+            return error(script["status"], "Scripted by a test.")
         if request.query.get("api-version") != API_VERSION:
-            return refusal(400, "The api-version is missing or unsupported.")
+            return error(400, "The api-version is missing or unsupported.")
         if not resource:
-            return refusal(400, "The resource is missing.")
+            return error(400, "The resource is missing.")
         if client_id not in self.identities:
-            return refusal(400, f"No User Assigned or Delegated Managed Identity found for specified ClientId {client_id}.")
-        token, expires_on = self.mint.mint(resource, self.identities[client_id], script.get("lifetime", 86400))
+            return error(400, f"No User Assigned or Delegated Managed Identity found for specified ClientId {client_id}.")
+        token, expires_on = self.issuer.issue(resource, self.identities[client_id], script.get("lifetime", 86400))
         return web.json_response(
             {"access_token": token, "expires_on": str(expires_on), "resource": resource, "token_type": "Bearer"}
         )
 
 
-def refusal(status: int, message: str) -> web.Response:
+def error(status: int, message: str) -> web.Response:
     return web.json_response({"statusCode": status, "message": message}, status=status)

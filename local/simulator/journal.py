@@ -1,4 +1,7 @@
-"""What a stand-in has seen, and what it shall do next: the part of its control route that all of them share."""
+"""Record the requests that a simulator receives, and queue scripts that change its next responses.
+
+All simulators have the control routes that this module adds.
+"""
 
 import asyncio
 import base64
@@ -13,33 +16,33 @@ from aiohttp import web
 
 @dataclass
 class Entry:
-    """One request that a stand-in received. Times are seconds of the machine's monotonic clock."""
+    """Describe one request that a simulator received. Times are seconds of the monotonic clock."""
 
     method: str
     path: str
     query: dict[str, str]
     headers: list[tuple[str, str]]
-    caller: str
-    """Address and port the request came from: one for each connection."""
+    client: str
+    """The client's IP address and port. They identify the connection."""
     body: str
-    """In base64, so that every byte can be compared."""
+    """The request body in base64, which keeps every byte."""
     started: float = field(default_factory=time.monotonic)
     status: int | None = None
-    pieces: int = 0
-    """How many pieces of a stream have been sent."""
+    chunks: int = 0
+    """How many chunks of output have been streamed."""
     usage: dict[str, Any] | None = None
-    """The tokens that the answer told of."""
+    """The token usage that the response reported."""
     ended: float | None = None
-    hung_up: bool = False
-    """Whether the caller left before the answer's end."""
+    disconnected: bool = False
+    """Whether the client disconnected before the response was complete."""
 
 
-class Cut(Exception):
-    """A script has had the connection broken off."""
+class ScriptedReset(Exception):
+    """Report that a script has reset the connection."""
 
 
 class Journal:
-    """Keeps an entry per request, and the scripts that tests have queued: one is used up per request, in order."""
+    """Keep an entry for each request, and the queue of scripts. Each request takes the next script."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -49,9 +52,9 @@ class Journal:
 
     @asynccontextmanager
     async def recording(self, request: web.Request) -> AsyncIterator[Entry]:
-        """An entry for `request`, which ends, or notes that the caller hung up, as the context does.
+        """Record `request` while the context lasts, and note whether its client disconnects.
 
-        Nobody is left to see the failure when the connection is gone, so the context goes on after its end.
+        When the connection is lost, the context suppresses the exception: nobody could receive an error response.
         """
         host, port = request.transport.get_extra_info("peername")[:2] if request.transport else ("", 0)
         entry = Entry(
@@ -59,29 +62,30 @@ class Journal:
             path=request.path,
             query=dict(request.query),
             headers=[(name.lower(), value) for name, value in request.headers.items()],
-            caller=f"{host}:{port}",
+            client=f"{host}:{port}",
             body=base64.b64encode(await request.read()).decode(),
         )
         self.entries.append(entry)
-        await self.announce()
+        await self.notify()
         try:
             yield entry
         except asyncio.CancelledError:
-            entry.hung_up = True
+            entry.disconnected = True
             raise
-        except Cut:
+        except ScriptedReset:
             pass
         except ConnectionError:
-            entry.hung_up = True
+            entry.disconnected = True
         finally:
             entry.ended = time.monotonic()
-            await self.announce()
+            await self.notify()
 
-    async def announce(self) -> None:
+    async def notify(self) -> None:
         async with self.changed:
             self.changed.notify_all()
 
     def next_script(self) -> dict[str, Any]:
+        """Return the script for the next request, or an empty one."""
         if not self.scripts:
             return {}
         script = self.scripts[0]
@@ -99,7 +103,7 @@ class Journal:
         ]
 
     async def show(self, request: web.Request) -> web.Response:
-        """The entries; with `?requests=N` or `?ended=N`, as soon as that many have come or have ended."""
+        """Return the entries. With `?requests=N` or `?ended=N`, wait until N requests have arrived or ended."""
         requests, ended = (int(request.query.get(name, 0)) for name in ("requests", "ended"))
 
         def complete() -> bool:
@@ -110,19 +114,19 @@ class Journal:
         return web.json_response([asdict(entry) for entry in self.entries])
 
     async def clear(self, request: web.Request) -> web.Response:
-        """Forgets entries, scripts and permits."""
+        """Discard all entries, scripts and permits."""
         self.entries.clear()
         self.scripts.clear()
         self.permits = asyncio.Semaphore(0)
         return web.Response(status=204)
 
     async def add_scripts(self, request: web.Request) -> web.Response:
-        """Queues what the next requests get, a JSON list of objects."""
+        """Queue the scripts in the request body, a JSON list of objects."""
         self.scripts += await request.json()
         return web.Response(status=204)
 
     async def permit(self, request: web.Request) -> web.Response:
-        """Lets streams that go step by step send one more piece, or `?pieces=N`."""
-        for _ in range(int(request.query.get("pieces", 1))):
+        """Release one response that hangs or one chunk that waits, or `?chunks=N` of them."""
+        for _ in range(int(request.query.get("chunks", 1))):
             self.permits.release()
         return web.Response(status=204)

@@ -1,4 +1,4 @@
-"""What the stand-in says in place of a model: replies, arguments for tools, values for schemas, vectors for texts."""
+"""Generate what a model would generate: replies, tool arguments, values that match a schema, and embeddings."""
 
 import hashlib
 import json
@@ -6,42 +6,40 @@ import math
 import re
 from typing import Any
 
-from local.simulator.shapes import Json
+from local.simulator.payloads import Json
 
-PIECE = re.compile(r"\s*\S+(?:\s+\S+)?")
+CHUNK = re.compile(r"\s*\S+(?:\s+\S+)?")
 DIMENSIONS = 1536
-# What stands for a value of a type of JSON Schema.
+# An example value for each type of JSON Schema.
 EXAMPLES: Json = {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "null": None}
 
 
-def pieces(text: str) -> list[str]:
-    """`text` in the pieces in which a stream brings it."""
-    return PIECE.findall(text)
+def split(text: str) -> list[str]:
+    """Return the chunks of `text` that a stream sends one by one: two words each."""
+    return CHUNK.findall(text)
 
 
-def text_of(content: Any) -> str:
-    """What a message's content says: plain text, or a list of parts of which some are text."""
+def last_text(messages: list[Any]) -> str:
+    """Return the text of the last message. Its content can be a string, or a list of parts with or without text."""
+    content = messages[-1].get("content") if isinstance(messages[-1], dict) else None
     if isinstance(content, list):
         return " ".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
     return content if isinstance(content, str) else ""
 
 
-def last_text(messages: list[Any]) -> str:
-    return text_of(messages[-1].get("content")) if isinstance(messages[-1], dict) else ""
-
-
 def reply_to(prompt: str, turns: int) -> str:
+    """Return a reply that quotes `prompt` and explains the simulator. `turns` counts the messages so far."""
     heard = f"You said “{prompt[:200]}”." if prompt else "I have read your message."
     turn = " We have been talking for a while." if turns > 2 else ""
     return (
-        f"{heard}{turn} A model would answer that; I am the stand-in that comes with this project, and I only know how "
+        f"{heard}{turn} A model would answer that; I am the simulator that comes with this project, and I only know how "
         "your words got here: through the Functions runtime, the OpenAI SDK and a real socket. Set AZURE_OPENAI_ENDPOINT "
         "and its companions, and the same call reaches your own model."
     )
 
 
-def structured(response_format: Any) -> str | None:
-    """The reply that a `response_format` asks for, or a `text.format` of the Responses API; None for plain text."""
+def structured_reply(response_format: Any) -> str | None:
+    """Return the JSON that `response_format` (in the Responses API, `text.format`) requires, or None for plain text."""
     kind = response_format.get("type") if isinstance(response_format, dict) else None
     if kind == "json_object":
         return '{"reply": "text"}'
@@ -52,7 +50,7 @@ def structured(response_format: Any) -> str | None:
 
 
 def value_for(schema: Json, root: Json) -> Any:
-    """A value that `schema` allows, as far as the parts of JSON Schema go that structured output knows."""
+    """Return a value that matches `schema`, a part of `root`, in the subset of JSON Schema for structured outputs."""
     if reference := schema.get("$ref"):
         schema = root
         for name in filter(None, reference.removeprefix("#").split("/")):
@@ -74,8 +72,8 @@ def value_for(schema: Json, root: Json) -> Any:
     return EXAMPLES[kind]
 
 
-def called_tool(tools: Any, choice: Any) -> Json | None:
-    """The function of `tools` that is called when the user has spoken, None where none may be."""
+def choose_tool(tools: Any, choice: Any) -> Json | None:
+    """Return the function of `tools` to call: the chosen one, else the first. Return None if there is none to call."""
     functions = [tool["function"] for tool in tools or () if tool.get("type") == "function"]
     if choice == "none" or not functions:
         return None
@@ -83,8 +81,8 @@ def called_tool(tools: Any, choice: Any) -> Json | None:
     return next((function for function in functions if function["name"] == wanted), None)
 
 
-def vector(text: str, dimensions: int) -> list[float]:
-    """A vector of length 1, always the same for the same text."""
+def embedding(text: str, dimensions: int) -> list[float]:
+    """Return a vector of length 1 that depends only on `text` and `dimensions`."""
     digest = hashlib.sha256(text.encode()).digest()
     numbers = [digest[i % len(digest)] - 127.5 + i % 7 for i in range(dimensions)]
     length = math.sqrt(sum(number * number for number in numbers))

@@ -1,7 +1,7 @@
-"""The shapes of Azure OpenAI's answers.
+"""Build the JSON payloads of Azure OpenAI.
 
 Sources: https://github.com/Azure/azure-rest-api-specs (cognitiveservices/data-plane/AzureOpenAI/inference) and
-https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter (the filter's annotations).
+https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter (the annotations of the content filter).
 """
 
 import secrets
@@ -13,20 +13,21 @@ SAFE = {category: {"filtered": False, "severity": "safe"} for category in ("hate
 PROMPT_FILTER_RESULTS = [
     {"prompt_index": 0, "content_filter_results": {**SAFE, "jailbreak": {"filtered": False, "detected": False}}}
 ]
-FINGERPRINT = "fp_standin"
-
+FINGERPRINT = "fp_simulator"
 INVALID = "invalid_request_error"
 
 type Json = dict[str, Any]
+# A JSON object, or the events of a stream.
+type Payload = Json | list[Event]
 
 
 @dataclass(frozen=True)
 class Event:
-    """One event of a stream; `piece` says whether it brings a part of what the model says, `usage` the tokens it tells."""
+    """Describe one server-sent event: whether it carries output of the model, and the token usage that it reports."""
 
     data: str
     name: str = ""
-    piece: bool = False
+    has_output: bool = False
     usage: Json | None = None
 
     def encode(self) -> bytes:
@@ -34,8 +35,8 @@ class Event:
         return f"{name}data: {self.data}\n\n".encode()
 
 
-class Refusal(Exception):
-    """What the resource answers instead of what was asked for: a status and a body."""
+class ErrorResponse(Exception):
+    """Make the simulator respond with this status, JSON body and extra headers."""
 
     def __init__(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         super().__init__(status)
@@ -44,29 +45,29 @@ class Refusal(Exception):
         self.headers = headers or {}
 
 
-def usage(prompt: str, pieces: list[str]) -> Json:
-    """Counts four characters of the prompt, and every piece of the reply, as a token."""
+def token_usage(prompt: str, chunks: list[str]) -> Json:
+    """Return the token usage. Four characters of the prompt are a token, and so is each chunk of the reply."""
     prompt_tokens = len(prompt) // 4 + 1
     return {
-        "completion_tokens": len(pieces),
+        "completion_tokens": len(chunks),
         "prompt_tokens": prompt_tokens,
-        "total_tokens": prompt_tokens + len(pieces),
+        "total_tokens": prompt_tokens + len(chunks),
         "completion_tokens_details": {"reasoning_tokens": 0},
         "prompt_tokens_details": {"cached_tokens": 0},
     }
 
 
-def completion(model: str, reply: str, used: Json, call: Json | None = None) -> Json:
-    """A completion that says `reply`, or calls a tool with it: `call` is the tool's name and the call's id."""
-    message: Json = {"content": None if call else reply, "refusal": None, "role": "assistant"}
-    if call:
-        function = {"arguments": reply, "name": call["name"]}
-        message["tool_calls"] = [{"function": function, "id": call["id"], "type": "function"}]
+def completion(model: str, output: str, usage: Json, tool_call: Json | None = None) -> Json:
+    """Return a completion. `output` is the reply, or the arguments of `tool_call`, which has a name and an id."""
+    message: Json = {"content": None if tool_call else output, "refusal": None, "role": "assistant"}
+    if tool_call:
+        function = {"arguments": output, "name": tool_call["name"]}
+        message["tool_calls"] = [{"function": function, "id": tool_call["id"], "type": "function"}]
     return {
         "choices": [
             {
-                "content_filter_results": {} if call else SAFE,
-                "finish_reason": "tool_calls" if call else "stop",
+                "content_filter_results": {} if tool_call else SAFE,
+                "finish_reason": "tool_calls" if tool_call else "stop",
                 "index": 0,
                 "logprobs": None,
                 "message": message,
@@ -78,14 +79,15 @@ def completion(model: str, reply: str, used: Json, call: Json | None = None) -> 
         "object": "chat.completion",
         "prompt_filter_results": PROMPT_FILTER_RESULTS,
         "system_fingerprint": FINGERPRINT,
-        "usage": used,
+        "usage": usage,
     }
 
 
-def chunks(model: str, pieces: list[str], used: Json | None, call: Json | None = None) -> list[Json]:
-    """The chunks of a stream: the prompt's filter results, the role, the pieces, the end, the usage if asked for.
+def completion_chunks(model: str, output: list[str], usage: Json | None, tool_call: Json | None = None) -> list[Json]:
+    """Return the chunks of a streamed completion.
 
-    The pieces are of the reply, or, with `call`, of a tool's arguments.
+    They carry the filter results of the prompt, the role, each part of `output`, the finish reason, and `usage` if it is
+    given. `output` is the reply, or the arguments of `tool_call`, which has a name and an id.
     """
     common = {
         "created": int(time.time()),
@@ -93,14 +95,13 @@ def chunks(model: str, pieces: list[str], used: Json | None, call: Json | None =
         "model": model,
         "object": "chat.completion.chunk",
         "system_fingerprint": FINGERPRINT,
-        # Where usage is asked for, every chunk has the field. https://platform.openai.com/docs/api-reference/chat-streaming
-        **({"usage": None} if used else {}),
+        # With include_usage, every chunk has the field. https://platform.openai.com/docs/api-reference/chat-streaming
+        **({"usage": None} if usage else {}),
     }
 
     def chunk(delta: Json, finish_reason: str | None = None) -> Json:
-        filtered = {} if finish_reason or "role" in delta else SAFE
         choice = {
-            "content_filter_results": filtered,
+            "content_filter_results": {} if finish_reason or "role" in delta else SAFE,
             "delta": delta,
             "finish_reason": finish_reason,
             "index": 0,
@@ -116,15 +117,15 @@ def chunks(model: str, pieces: list[str], used: Json | None, call: Json | None =
         "object": "",
         "prompt_filter_results": PROMPT_FILTER_RESULTS,
     }
-    role: Json = {"content": None if call else "", "refusal": None, "role": "assistant"}
-    if call:
-        opened = {"function": {"arguments": "", "name": call["name"]}, "id": call["id"], "index": 0, "type": "function"}
-        role["tool_calls"] = [opened]
-        deltas: list[Json] = [{"tool_calls": [{"function": {"arguments": piece}, "index": 0}]} for piece in pieces]
+    role: Json = {"content": None if tool_call else "", "refusal": None, "role": "assistant"}
+    if tool_call:
+        function = {"arguments": "", "name": tool_call["name"]}
+        role["tool_calls"] = [{"function": function, "id": tool_call["id"], "index": 0, "type": "function"}]
+        deltas: list[Json] = [{"tool_calls": [{"function": {"arguments": part}, "index": 0}]} for part in output]
     else:
-        deltas = [{"content": piece} for piece in pieces]
-    end = chunk({}, "tool_calls" if call else "stop")
-    last: list[Json] = [{**common, "choices": [], "usage": used}] if used else []
+        deltas = [{"content": part} for part in output]
+    end = chunk({}, "tool_calls" if tool_call else "stop")
+    last: list[Json] = [{**common, "choices": [], "usage": usage}] if usage else []
     return [first, chunk(role), *map(chunk, deltas), end, *last]
 
 
@@ -154,13 +155,13 @@ PERMISSION_DENIED = error(
     "`Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action` to perform "
     "`POST /openai/deployments/{deployment-id}/chat/completions` operation.",
 )
-VERSION_ON_V1 = error("BadRequest", "api-version query parameter is not allowed when using /v1 path")
-UNREADABLE = error("invalid_request_error", "Invalid type for one of the fields.", type=INVALID)
+API_VERSION_ON_V1 = error("BadRequest", "api-version query parameter is not allowed when using /v1 path")
+INVALID_FIELD = error(INVALID, "Invalid type for one of the fields.", type=INVALID)
 NOT_JSON = error(None, "We could not parse the JSON body of your request.", type=INVALID)
 EMPTY_MESSAGES = error(
     "empty_array",
     "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
-    type="invalid_request_error",
+    type=INVALID,
     param="messages",
 )
 CONTENT_FILTER = error(
@@ -181,7 +182,7 @@ THROTTLED = error(
     "pricing tier. Please retry after 10 seconds.",
 )
 
-# What a script's `status` brings when it names no body of its own.
+# The bodies for a script with a `status` and no `body`.
 ERRORS: dict[int, Json] = {
     400: CONTENT_FILTER,
     401: PERMISSION_DENIED,

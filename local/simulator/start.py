@@ -1,12 +1,12 @@
-"""The stand-ins that `python -m local` starts when no endpoint is configured, and the settings that lead to them."""
+"""Start the simulators for `python -m local`, and point the app's settings at them."""
 
 import secrets
 from collections.abc import Mapping, MutableMapping
 
 from local.serving import Servers
-from local.simulator.azure_openai import AzureOpenAI
-from local.simulator.identity_endpoint import IdentityEndpoint
-from local.simulator.tokens import TokenMint
+from local.simulator.azure_openai import AzureOpenAISimulator
+from local.simulator.identity_endpoint import IdentityEndpointSimulator
+from local.simulator.tokens import TokenIssuer
 from shared.errors import SettingsError
 from shared.settings import KEY_NAMES, Settings
 from shared.settings.reader import SettingsReader
@@ -17,16 +17,16 @@ DEFAULTS = {
     "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini",
     "AZURE_OPENAI_DEPLOYMENTS": "text-embedding-3-small",
 }
-# Seconds between the pieces of a stream: about the pace of a model.
-HUMAN_PACE = 0.06
+# Seconds between the chunks of a stream, about as long as a model takes.
+PACE = 0.06
 
 
-async def simulate(
+async def start_simulators(
     environ: MutableMapping[str, str], settings: SettingsReader, servers: Servers, *, identity: bool
 ) -> list[str]:
-    """Starts the stand-ins, points the settings in `environ` at them, and returns what to tell about them.
+    """Start the simulators, put settings for them into `environ`, and return lines for the terminal.
 
-    With `identity`, the app gets tokens from a stand-in for the identity endpoint, and no key is anywhere.
+    With `identity`, the app gets tokens from a simulator of the identity endpoint. Otherwise, it gets a key.
     """
     for name in KEY_NAMES:
         environ.pop(name, None)
@@ -34,26 +34,26 @@ async def simulate(
         if not settings.text(name):
             environ[name] = value
     lines = []
-    mint = TokenMint() if identity else None
-    key = "" if identity else secrets.token_hex(16)
-    if mint:
-        environ["AUTHENTICATION"] = "AZURE"
+    if identity:
+        issuer = TokenIssuer()
         client_id = settings.text("AZURE_CLIENT_ID")
-        endpoint = IdentityEndpoint(mint, [client_id] if client_id else [])
-        address = await servers.start(endpoint.application())
-        environ.update(IDENTITY_ENDPOINT=f"{address}/msi/token", IDENTITY_HEADER=endpoint.header)
-        lines.append(f"Identity:  stand-in for the managed identity's endpoint at {address}")
+        endpoint = IdentityEndpointSimulator(issuer, [client_id] if client_id else [])
+        url = await servers.start(endpoint.application())
+        environ.update(AUTHENTICATION="AZURE", IDENTITY_ENDPOINT=f"{url}/msi/token", IDENTITY_HEADER=endpoint.header)
+        lines.append(f"Identity:  simulator of the identity endpoint at {url}")
+        model = AzureOpenAISimulator((), issuer=issuer, pace=PACE)
     else:
+        key = secrets.token_hex(16)
         environ.update(AUTHENTICATION="KEY", AZURE_OPENAI_KEY=key)
-    model = AzureOpenAI((), keys=[key] if key else [], mint=mint, pace=HUMAN_PACE)
-    environ["AZURE_OPENAI_ENDPOINT"] = address = await servers.start(model.application())
-    model.deployments = deployments(environ)
-    lines.append(f"Model:     stand-in for Azure OpenAI at {address}; no model is behind it")
+        model = AzureOpenAISimulator((), keys=[key], pace=PACE)
+    environ["AZURE_OPENAI_ENDPOINT"] = url = await servers.start(model.application())
+    model.deployments = configured_deployments(environ)
+    lines.append(f"Model:     simulator of Azure OpenAI at {url}; it answers without a model")
     return lines
 
 
-def deployments(environ: Mapping[str, str]) -> set[str]:
-    """What the stand-in has to have deployed, as far as the settings are valid."""
+def configured_deployments(environ: Mapping[str, str]) -> set[str]:
+    """Return the deployments that the settings name, or none if the settings are invalid."""
     try:
         return set(Settings.from_env(environ).deployments.values())
     except SettingsError:

@@ -1,4 +1,4 @@
-"""Tokens for the stand-ins: one mints them, the other verifies them."""
+"""Issue and verify the access tokens of the simulated identities."""
 
 import secrets
 import time
@@ -8,16 +8,16 @@ import jwt
 AUDIENCE = "https://cognitiveservices.azure.com"
 
 
-class TokenMint:
-    """Signs and checks tokens with a secret of this process."""
+class TokenIssuer:
+    """Sign and verify tokens with a secret that only this process knows."""
 
     def __init__(self) -> None:
         self.secret = secrets.token_hex(32)
 
-    def mint(self, audience: str, identity: str, lifetime: float) -> tuple[str, int]:
-        """A token for `audience` that lives `lifetime` seconds, and the epoch second at which it expires."""
+    def issue(self, audience: str, identity: str, lifetime: float) -> tuple[str, int]:
+        """Return a token for `audience` that is valid for `lifetime` seconds, and its expiry in epoch seconds."""
         expires_on = int(time.time() + lifetime)
-        # The id makes every token a new one.
+        # The id makes every token unique.
         claims = {"aud": audience, "exp": expires_on, "appid": identity, "jti": secrets.token_hex(8)}
         return jwt.encode(claims, self.secret, "HS256"), expires_on
 

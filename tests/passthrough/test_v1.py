@@ -84,7 +84,7 @@ def test_a_stream_comes_piece_by_piece(app: LocalApp) -> None:
     with app.http.stream("POST", CHAT, content=BODY[:-1] + b',"stream":true}', headers=BEARER) as response:
         lines = (line for line in response.iter_lines() if line)
         for piece in ("one and", " two"):
-            # The stand-in sends nothing before this; so each piece is here before the next exists.
+            # The simulator sends nothing before this; so each piece is here before the next exists.
             app.model.permit()
             assert any(json.dumps(piece) in line for line in lines)
         assert list(lines)[-1] == "data: [DONE]"
@@ -147,7 +147,7 @@ def test_a_caller_who_leaves_before_the_answer_ends_the_call_to_azure(app: Local
     body = b'{"messages":%s,"input":"a","stream":%s}' % (MESSAGES, str(stream).lower().encode())
     with app.sent("POST", path, body, api_key=CALLER_KEY):
         app.model.journal(requests=1)
-    assert app.model.journal(ended=1)[0].hung_up
+    assert app.model.journal(ended=1)[0].disconnected
 
 
 def test_a_caller_who_leaves_a_stored_response_ends_the_call_to_azure(app: LocalApp) -> None:
@@ -156,4 +156,4 @@ def test_a_caller_who_leaves_a_stored_response_ends_the_call_to_azure(app: Local
         app.model.script({"hang": True})
         with app.sent(method, f"/api/v1/responses/resp_1{rest}", api_key=CALLER_KEY):
             app.model.journal(requests=1)
-        assert app.model.journal(ended=1)[0].hung_up
+        assert app.model.journal(ended=1)[0].disconnected

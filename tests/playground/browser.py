@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.javascript import NODE_FOLDER
-from tests.running import Json, StandIn
+from tests.running import Json, Simulator
 
 CHROMIUM = shutil.which("chromium")
 AXE = NODE_FOLDER / "node_modules" / "axe-core" / "axe.min.js"
@@ -65,7 +65,7 @@ def say(page: Page, text: str) -> None:
     page.get_by_role("button", name="Send").click()
 
 
-def sent(model: StandIn, at: int = -1) -> Json:
+def sent(model: Simulator, at: int = -1) -> Json:
     """The body of a request that Azure got."""
     body: Json = json.loads(model.journal()[at].body)
     return body

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.playground.browser import faultless_page, launched, opened
-from tests.running import StandIn
+from tests.running import Simulator
 from tests.upstreams import Gateway
 
 
@@ -17,10 +17,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def model(shared_model: StandIn, gateway: Gateway) -> StandIn:
+def model(shared_model: Simulator, gateway: Gateway) -> Simulator:
     """The only endpoint of an app that anybody may call."""
     shared_model.clear()
-    gateway.configure(shared_model.address, CALLER_KEYS="")
+    gateway.configure(shared_model.url, CALLER_KEYS="")
     return shared_model
 
 
@@ -31,8 +31,8 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def chat(page: Page, gateway: Gateway, model: StandIn) -> Page:
-    """The page, ready for a first message; the stand-in's journal is empty."""
+def chat(page: Page, gateway: Gateway, model: Simulator) -> Page:
+    """The page, ready for a first message; the simulator's journal is empty."""
     opened(page, f"{gateway.app.url}/api")
     model.clear()
     return page

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.playground.browser import needs_chromium, opened, say, sent, violations
-from tests.running import StandIn, local_app
+from tests.running import Simulator, local_app
 from tests.upstreams import CALLER_KEY, Gateway
 
 INJECTION = """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2"> [a](javascript:hacked=3)
@@ -20,7 +20,7 @@ INJECTION = """<script>window.hacked = 1</script><img src=x onerror="window.hack
 pytestmark = needs_chromium
 
 
-def test_pieces_appear_as_they_come(chat: Page, model: StandIn) -> None:
+def test_pieces_appear_as_they_come(chat: Page, model: Simulator) -> None:
     model.script({"reply": "one and two and three", "step": True})
     say(chat, "Hello")
     answer = chat.get_by_role("article").nth(1)
@@ -33,19 +33,19 @@ def test_pieces_appear_as_they_come(chat: Page, model: StandIn) -> None:
     assert body["model"] == "chat"
 
 
-def test_stop_closes_the_call_to_azure(chat: Page, model: StandIn) -> None:
+def test_stop_closes_the_call_to_azure(chat: Page, model: Simulator) -> None:
     model.script({"reply": "one and two and three", "step": True})
     model.permit()
     say(chat, "Hello")
     expect(chat.locator("article .text").last).to_have_text("one and")
     chat.get_by_role("button", name="Stop").click()
     (entry,) = model.journal(ended=1)
-    assert entry.hung_up
+    assert entry.disconnected
     expect(chat.get_by_text("stopped", exact=True)).to_be_visible()
     expect(chat.get_by_role("button", name="Send")).to_be_visible()
 
 
-def test_the_keyboard_does_it_all(chat: Page, model: StandIn) -> None:
+def test_the_keyboard_does_it_all(chat: Page, model: Simulator) -> None:
     model.script({"reply": "one and two", "step": True})
     model.permit()
     expect(chat.get_by_role("textbox", name="Message")).to_be_focused()
@@ -55,7 +55,7 @@ def test_the_keyboard_does_it_all(chat: Page, model: StandIn) -> None:
     chat.keyboard.press("Enter")
     expect(chat.locator("article .text").last).to_have_text("one and")
     chat.keyboard.press("Escape")
-    assert model.journal(ended=1)[0].hung_up
+    assert model.journal(ended=1)[0].disconnected
     assert sent(model)["messages"][0]["content"] == "Hello\nyou"
     # On from the message to the rest, without a mouse.
     reached = set()
@@ -65,7 +65,7 @@ def test_the_keyboard_does_it_all(chat: Page, model: StandIn) -> None:
     assert {"Send", "New chat", "System prompt", "Copy"} <= reached
 
 
-def test_a_second_turn_keeps_the_conversation(chat: Page, model: StandIn) -> None:
+def test_a_second_turn_keeps_the_conversation(chat: Page, model: Simulator) -> None:
     chat.get_by_text("System prompt").first.click()
     chat.get_by_role("textbox", name="System prompt").fill("Be brief.")
     model.script({"reply": "A first answer"})
@@ -81,13 +81,13 @@ def test_a_second_turn_keeps_the_conversation(chat: Page, model: StandIn) -> Non
     ]
 
 
-def test_a_new_chat_knows_nothing_of_the_one_before(chat: Page, model: StandIn) -> None:
+def test_a_new_chat_knows_nothing_of_the_one_before(chat: Page, model: Simulator) -> None:
     model.script({"reply": "one and two", "step": True})
     model.permit()
     say(chat, "First")
     expect(chat.locator("article .text").last).to_have_text("one and")
     chat.get_by_role("button", name="New chat").click()
-    assert model.journal(ended=1)[0].hung_up
+    assert model.journal(ended=1)[0].disconnected
     expect(chat.get_by_role("article")).to_have_count(0)
     chat.get_by_role("combobox", name="Model").select_option("other")
     say(chat, "Second")
@@ -96,7 +96,7 @@ def test_a_new_chat_knows_nothing_of_the_one_before(chat: Page, model: StandIn) 
     assert (body["messages"], body["model"]) == ([{"role": "user", "content": "Second"}], "other")
 
 
-def test_an_answer_can_be_copied(chat: Page, model: StandIn) -> None:
+def test_an_answer_can_be_copied(chat: Page, model: Simulator) -> None:
     chat.context.grant_permissions(["clipboard-read", "clipboard-write"])
     model.script({"reply": "To be\n```\ncopied\n```"})
     say(chat, "Hello")
@@ -110,9 +110,9 @@ class TestKeys:
         expect(chat.get_by_label("Caller key")).to_be_hidden()
 
     def test_a_wrong_one_is_asked_for_again_and_the_right_one_stays_in_the_tab(
-        self, page: Page, gateway: Gateway, shared_model: StandIn
+        self, page: Page, gateway: Gateway, shared_model: Simulator
     ) -> None:
-        gateway.configure(shared_model.address)
+        gateway.configure(shared_model.url)
         url = f"{gateway.app.url}/api/playground"
         page.goto(url)
         key = page.get_by_label("Caller key")
@@ -135,11 +135,11 @@ class TestKeys:
         expect(other.get_by_label("Caller key")).to_be_visible()
 
     def test_one_that_is_withdrawn_is_asked_for_and_the_message_is_kept(
-        self, page: Page, gateway: Gateway, shared_model: StandIn
+        self, page: Page, gateway: Gateway, shared_model: Simulator
     ) -> None:
-        gateway.configure(shared_model.address, CALLER_KEYS="")
+        gateway.configure(shared_model.url, CALLER_KEYS="")
         opened(page, f"{gateway.app.url}/api")
-        gateway.configure(shared_model.address)
+        gateway.configure(shared_model.url)
         say(page, "A long message")
         page.get_by_label("Caller key").fill(CALLER_KEY)
         page.keyboard.press("Enter")
@@ -147,7 +147,7 @@ class TestKeys:
         expect(page.get_by_role("article")).to_have_count(0)
 
 
-def test_what_the_model_says_is_text_and_never_markup(chat: Page, model: StandIn) -> None:
+def test_what_the_model_says_is_text_and_never_markup(chat: Page, model: Simulator) -> None:
     asked: list[str] = []
     chat.on("request", lambda request: asked.append(request.url))
     model.script({"reply": INJECTION})
@@ -164,9 +164,9 @@ def test_what_the_model_says_is_text_and_never_markup(chat: Page, model: StandIn
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1000, 360])
-def test_axe_finds_nothing(browser: Browser, gateway: Gateway, shared_model: StandIn, scheme: Any, width: int) -> None:
+def test_axe_finds_nothing(browser: Browser, gateway: Gateway, shared_model: Simulator, scheme: Any, width: int) -> None:
     shared_model.clear()
-    gateway.configure(shared_model.address)
+    gateway.configure(shared_model.url)
     with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 700}) as context:
         page = context.new_page()
         page.goto(f"{gateway.app.url}/api/playground")
@@ -194,7 +194,7 @@ def test_it_works_with_another_route_prefix(page: Page, folder: Path, prefix: st
         expect(page.get_by_text("first token after")).to_be_visible()
 
 
-def test_a_slash_at_the_end_makes_no_difference(page: Page, gateway: Gateway, model: StandIn) -> None:
+def test_a_slash_at_the_end_makes_no_difference(page: Page, gateway: Gateway, model: Simulator) -> None:
     page.goto(f"{gateway.app.url}/api/playground/")
     expect(page.get_by_role("combobox", name="Model")).to_be_enabled()
 

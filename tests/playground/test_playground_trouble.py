@@ -6,14 +6,14 @@ import re
 from playwright.sync_api import Page, expect
 
 from tests.playground.browser import needs_chromium, say, sent
-from tests.running import StandIn
+from tests.running import Simulator
 from tests.upstreams import Gateway
 
 pytestmark = needs_chromium
 
 
 class TestTrouble:
-    def test_throttled_counts_down_and_then_tries_again(self, chat: Page, model: StandIn) -> None:
+    def test_throttled_counts_down_and_then_tries_again(self, chat: Page, model: Simulator) -> None:
         model.script({"status": 429, "headers": {"retry-after": "3"}})
         say(chat, "Hello")
         expect(chat.get_by_role("alert")).to_contain_text("The model is throttled")
@@ -25,7 +25,7 @@ class TestTrouble:
         expect(chat.get_by_role("alert")).to_have_count(0)
         assert sent(model)["messages"] == [{"role": "user", "content": "Hello"}]
 
-    def test_a_stream_that_breaks_off_keeps_its_pieces_and_can_be_tried_again(self, chat: Page, model: StandIn) -> None:
+    def test_a_stream_that_breaks_off_keeps_its_pieces_and_can_be_tried_again(self, chat: Page, model: Simulator) -> None:
         model.script({"reply": "one and two and three", "cut": 1})
         say(chat, "Hello")
         expect(chat.get_by_role("alert")).to_contain_text("The answer broke off.")
@@ -35,7 +35,7 @@ class TestTrouble:
         expect(chat.get_by_role("alert")).to_have_count(0)
         assert sent(model)["messages"] == [{"role": "user", "content": "Hello"}]
 
-    def test_a_filtered_prompt_is_told_and_not_part_of_what_follows(self, chat: Page, model: StandIn) -> None:
+    def test_a_filtered_prompt_is_told_and_not_part_of_what_follows(self, chat: Page, model: Simulator) -> None:
         model.script({"status": 400, "body": {"error": {"code": "content_filter", "message": "<b>filtered</b>"}}})
         say(chat, "Hello")
         expect(chat.get_by_role("alert")).to_contain_text("The content filter refused this prompt.")
@@ -44,7 +44,7 @@ class TestTrouble:
         expect(chat.get_by_text("first token after")).to_be_visible()
         assert sent(model)["messages"] == [{"role": "user", "content": "Something else"}]
 
-    def test_api_versions_that_know_no_stream_options_do_without(self, chat: Page, model: StandIn) -> None:
+    def test_api_versions_that_know_no_stream_options_do_without(self, chat: Page, model: Simulator) -> None:
         refusal = {"error": {"message": "Unrecognized request argument supplied: stream_options", "param": None}}
         model.script({"status": 400, "body": refusal})
         say(chat, "Hello")

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from tests.calls import CALLER, CHAT, MESSAGES
-from tests.running import Json, StandIn
+from tests.running import Json, Simulator
 from tests.telemetry.recorder import DURATION, TOKENS, told, told_when_ended
 from tests.upstreams import Gateway
 
 
-def test_tokens_add_up_over_200_mixed_calls(gateway: Gateway, model: StandIn) -> None:
-    gateway.configure(model.address, STREAM_USAGE="true")
+def test_tokens_add_up_over_200_mixed_calls(gateway: Gateway, model: Simulator) -> None:
+    gateway.configure(model.url, STREAM_USAGE="true")
     chat, prompt = {**MESSAGES, "model": "other"}, {"prompt": "Hello"}
     kinds: list[tuple[str, Json]] = [
         (CHAT, chat),
@@ -51,7 +51,7 @@ def test_tokens_add_up_over_200_mixed_calls(gateway: Gateway, model: StandIn) ->
 
 
 class TestTraces:
-    def test_azure_gets_the_span_in_the_callers_trace(self, gateway: Gateway, model: StandIn) -> None:
+    def test_azure_gets_the_span_in_the_callers_trace(self, gateway: Gateway, model: Simulator) -> None:
         trace, parent = secrets.token_hex(16), secrets.token_hex(8)
         headers = {**CALLER, "traceparent": f"00-{trace}-{parent}-01", "tracestate": "vendor=1"}
         gateway.http.post(CHAT, json=MESSAGES, headers=headers).raise_for_status()
@@ -62,14 +62,14 @@ class TestTraces:
         assert seen.headers["tracestate"] == "vendor=1"
 
     @pytest.mark.parametrize("traceparent", ["00-nonsense", "", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
-    def test_nonsense_begins_a_trace_of_the_apps_own(self, gateway: Gateway, model: StandIn, traceparent: str) -> None:
+    def test_nonsense_begins_a_trace_of_the_apps_own(self, gateway: Gateway, model: Simulator, traceparent: str) -> None:
         headers = {**CALLER, "traceparent": traceparent}
         gateway.http.post(CHAT, json=MESSAGES, headers=headers).raise_for_status()
         (span,) = told(gateway)["spans"]
         assert span["parent"] is None
         assert span["span_id"] in model.journal()[0].headers["traceparent"]
 
-    def test_a_caller_who_is_not_sampled_is_not_recorded(self, gateway: Gateway, model: StandIn) -> None:
+    def test_a_caller_who_is_not_sampled_is_not_recorded(self, gateway: Gateway, model: Simulator) -> None:
         headers = {**CALLER, "traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"}
         gateway.http.post(CHAT, json=MESSAGES, headers=headers).raise_for_status()
         found = told(gateway)
@@ -79,7 +79,7 @@ class TestTraces:
 
 
 class TestLines:
-    def test_of_a_chat_has_what_an_operator_asks_for(self, gateway: Gateway, model: StandIn) -> None:
+    def test_of_a_chat_has_what_an_operator_asks_for(self, gateway: Gateway, model: Simulator) -> None:
         trace = secrets.token_hex(16)
         headers = {**CALLER, "traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"}
         response = gateway.http.post(CHAT, json=MESSAGES, headers=headers)
@@ -103,7 +103,7 @@ class TestLines:
         assert 0 <= int(duration) < 60_000
         assert line == expected
 
-    def test_of_a_finished_stream_reaches_the_output(self, gateway: Gateway, model: StandIn) -> None:
+    def test_of_a_finished_stream_reaches_the_output(self, gateway: Gateway, model: Simulator) -> None:
         body = {**MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
         response = gateway.http.post(CHAT, json=body, headers=CALLER)
         line = line_with(gateway, f"apim_request_id={response.headers['apim-request-id']}")
@@ -116,7 +116,7 @@ class TestLines:
         assert int(line["first_chunk_ms"]) <= int(line["duration_ms"])
         assert "error" not in line
 
-    def test_of_an_abandoned_stream_reaches_the_output(self, gateway: Gateway, model: StandIn) -> None:
+    def test_of_an_abandoned_stream_reaches_the_output(self, gateway: Gateway, model: Simulator) -> None:
         model.script({"reply": "one and two and three", "step": True})
         with gateway.http.stream("POST", CHAT, json={**MESSAGES, "stream": True}, headers=CALLER) as response:
             next(response.iter_bytes())
@@ -124,7 +124,7 @@ class TestLines:
         assert (line["status"], line["error"]) == ("200", "caller_gone")
         assert "input_tokens" not in line
 
-    def test_no_header_of_azures_can_forge_one(self, gateway: Gateway, model: StandIn) -> None:
+    def test_no_header_of_azures_can_forge_one(self, gateway: Gateway, model: Simulator) -> None:
         model.script({"status": 200, "raw": "{}", "headers": {"apim-request-id": "forged status=999 caller=nobody"}})
         gateway.http.post(CHAT, json=MESSAGES, headers=CALLER)
         assert line_with(gateway, "apim_request_id=forgedstatus999callernobody")["status"] == "200"
