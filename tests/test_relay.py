@@ -166,7 +166,9 @@ async def test_one_who_takes_nothing_is_given_up(answer: UpstreamResponse, calle
     assert outcome_of(answer) == Outcome("caller_gone", cause="ClientStalled")
 
 
-async def test_a_closed_answer_frees_its_place(resource: AzureOpenAISimulator, failover: Failover, answer: UpstreamResponse) -> None:
+async def test_a_closed_answer_frees_its_place(
+    resource: AzureOpenAISimulator, failover: Failover, answer: UpstreamResponse
+) -> None:
     assert failover.slots.taken == 1
     await answer.aclose(DISCONNECTED)
     await answer.aclose(DISCONNECTED)
@@ -183,7 +185,11 @@ async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next(
 
 
 async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(
-    resource: AzureOpenAISimulator, failover: Failover, answer: UpstreamResponse, caller: Caller, capsys: pytest.CaptureFixture[str]
+    resource: AzureOpenAISimulator,
+    failover: Failover,
+    answer: UpstreamResponse,
+    caller: Caller,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     class Failing(ChatDeltas):
         def feed(self, chunk: bytes) -> bytes:
