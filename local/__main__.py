@@ -41,9 +41,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--ask", metavar="PROMPT", help="after the start, send PROMPT to /api/chat and print the stream")
     model = options.add_mutually_exclusive_group()
     model.add_argument(
-        "--identity",
-        action="store_true",
-        help="set AUTHENTICATION=AZURE, and simulate Azure OpenAI and the endpoint that issues its tokens",
+        "--identity", action="store_true", help="simulate Azure OpenAI and a managed identity (AUTHENTICATION=AZURE)"
     )
     model.add_argument(
         "--no-simulator", action="store_true", help="start no simulators; missing settings are errors, as in Azure"

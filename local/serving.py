@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from aiohttp import web
 
 LOOPBACK = "127.0.0.1"
-# Seconds that requests in flight get to finish.
-SHUTDOWN_TIMEOUT = 0.5
+# Seconds that requests in flight get to finish at the end.
+GRACE_PERIOD = 0.5
 
 
 class Servers(AsyncExitStack):
@@ -17,11 +17,7 @@ class Servers(AsyncExitStack):
         """Serve `application` on a socket from `reserve`, by default on any free port. Return the base URL."""
         # Cancel a handler when its client disconnects, and leave compressed bodies as they are.
         runner = web.AppRunner(
-            application,
-            handler_cancellation=True,
-            access_log=None,
-            shutdown_timeout=SHUTDOWN_TIMEOUT,
-            auto_decompress=False,
+            application, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_PERIOD, auto_decompress=False
         )
         await runner.setup()
         self.push_async_callback(runner.cleanup)

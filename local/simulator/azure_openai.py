@@ -47,12 +47,7 @@ class AzureOpenAISimulator:
     """
 
     def __init__(
-        self,
-        deployments: Collection[str],
-        *,
-        keys: Collection[str] = (),
-        issuer: TokenIssuer | None = None,
-        pace: float = 0.0,
+        self, deployments: Collection[str], *, keys: Collection[str] = (), issuer: TokenIssuer | None = None, pace: float = 0
     ) -> None:
         self.deployments = set(deployments)
         self.keys = set(keys)

@@ -35,20 +35,15 @@ def chat(body: Json, script: Json) -> Payload:
         return payloads.completion(name, "".join(chunks), usage, tool_call)
     include_usage = (body.get("stream_options") or {}).get("include_usage")
     stream = payloads.completion_chunks(name, chunks, usage if include_usage else None, tool_call)
-    events = [
-        Event(json.dumps(chunk, ensure_ascii=False), has_output=has_output(chunk), usage=chunk.get("usage"))
-        for chunk in stream
-    ]
-    return [*events, Event("[DONE]")]
+    return [*map(chunk_event, stream), Event("[DONE]")]
 
 
-def has_output(chunk: Json) -> bool:
-    """Return whether `chunk` carries a part of the reply, or of a tool's arguments."""
-    for choice in chunk["choices"]:
-        tools = choice["delta"].get("tool_calls", [])
-        if choice["delta"].get("content") or any(tool["function"]["arguments"] for tool in tools):
-            return True
-    return False
+def chunk_event(chunk: Json) -> Event:
+    """Return the event of `chunk`. It has output if it carries a part of the reply or of a tool's arguments."""
+    deltas = [choice["delta"] for choice in chunk["choices"]]
+    arguments = [call["function"]["arguments"] for delta in deltas for call in delta.get("tool_calls", [])]
+    has_output = any([*arguments, *(delta.get("content") for delta in deltas)])
+    return Event(json.dumps(chunk, ensure_ascii=False), has_output=has_output, usage=chunk.get("usage"))
 
 
 def embeddings(body: Json) -> Json:

@@ -29,7 +29,8 @@ class Responses:
         items = input_items(body.get("input"))
         previous = body.get("previous_response_id")
         if previous is not None and previous not in self.stored:
-            raise ErrorResponse(400, previous_not_found(previous))
+            problem = f"Previous response with id '{previous}' not found."
+            raise invalid_request(problem, code="previous_response_not_found", param="previous_response_id")
         earlier = self.inputs[previous] if previous else []
         text_format = (body.get("text") or {}).get("format")
         default = model.reply_to(model.last_text(items), len(earlier) + len(items))
@@ -45,8 +46,7 @@ class Responses:
     def manage(self, method: str, response_id: str, action: str, query: dict[str, str]) -> Json:
         """Get, delete or cancel a stored response, or list its input items."""
         if response_id not in self.stored:
-            message = f"Response with id '{response_id}' not found."
-            raise ErrorResponse(404, payloads.error(None, message, type=payloads.INVALID))
+            raise invalid_request(f"Response with id '{response_id}' not found.", status=404)
         response = self.stored[response_id]
         match method, action:
             case "GET", "":
@@ -56,8 +56,7 @@ class Responses:
                 return {"id": response_id, "object": "response", "deleted": True}
             case "POST", "cancel":
                 if not response["background"]:
-                    message = "Cannot cancel a synchronous response."
-                    raise ErrorResponse(400, payloads.error(None, message, type=payloads.INVALID))
+                    raise invalid_request("Cannot cancel a synchronous response.")
                 response["status"] = "cancelled"
                 return response
             case "GET", "input_items":
@@ -73,7 +72,7 @@ def input_items(given: Any) -> list[Json]:
         given = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
     if not isinstance(given, list) or not given:
         problem = "Missing required parameter: 'input'." if given is None else "Invalid type for 'input'."
-        raise ErrorResponse(400, payloads.error(payloads.INVALID, problem, type=payloads.INVALID, param="input"))
+        raise invalid_request(problem, code=payloads.INVALID, param="input")
     return [{"id": f"msg_{secrets.token_hex(24)}", **item} for item in given]
 
 
@@ -91,7 +90,7 @@ def completed_response(body: Json, prompt: str, chunks: list[str]) -> Json:
         "max_output_tokens": body.get("max_output_tokens"),
         "metadata": body.get("metadata") or {},
         "model": f"{body.get('model') or 'simulator'}-2026-11-01",
-        "output": [output_message("".join(chunks))],
+        "output": [message("".join(chunks))],
         "parallel_tool_calls": True,
         "previous_response_id": body.get("previous_response_id"),
         "store": body.get("store") is not False,
@@ -111,16 +110,15 @@ def completed_response(body: Json, prompt: str, chunks: list[str]) -> Json:
     }
 
 
-def previous_not_found(response_id: str) -> Json:
-    message = f"Previous response with id '{response_id}' not found."
-    return payloads.error("previous_response_not_found", message, type=payloads.INVALID, param="previous_response_id")
+def invalid_request(message: str, *, status: int = 400, code: str | None = None, **more: str) -> ErrorResponse:
+    return ErrorResponse(status, payloads.error(code, message, type=payloads.INVALID, **more))
 
 
 def text_part(text: str) -> Json:
     return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
 
 
-def output_message(text: str) -> Json:
+def message(text: str) -> Json:
     item = {"id": f"msg_{secrets.token_hex(24)}", "type": "message", "role": "assistant", "status": "completed"}
     return {**item, "content": [text_part(text)]}
 
