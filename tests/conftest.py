@@ -12,12 +12,12 @@ from local.simulator.azure_openai import AzureOpenAISimulator
 from shared.settings import Settings
 from shared.upstream.clients import Clients
 from shared.upstream.failover import Failover
-from tests.core_tools import CORE_TOOLS, core_tools_app
-from tests.host import SETTINGS, HostApp, host_app
-from tests.running import LocalApp, Simulator, local_app
-from tests.simulators import World
-from tests.upstreams import Gateway, Upstreams, gateway_app
-from tests.v1 import app_with_keys
+from tests.support.core_tools import CORE_TOOLS, core_tools_app
+from tests.support.local_host import SETTINGS, HostApp, host_app
+from tests.support.openai_routes import app_with_keys
+from tests.support.processes import LocalApp, Simulator, local_app
+from tests.support.simulators import World
+from tests.support.upstreams import Gateway, Upstreams, gateway_app
 
 # Why a test may be skipped even in CI.
 EXCUSE = "Core Tools"

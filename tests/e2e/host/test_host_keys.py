@@ -1,0 +1,101 @@
+"""The local host against what is known of the real one: keys, and the admin routes that they open."""
+
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from tests.support.local_host import SETTINGS, HostApp, host_app
+
+
+@pytest.fixture(scope="module")
+def locked_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostApp]:
+    """The host with --enable-auth."""
+    with host_app(tmp_path_factory.mktemp("app"), "--enable-auth", environ=SETTINGS) as host:
+        yield host
+
+
+class TestKeys:
+    def test_func_start_asks_for_no_key_at_all(self, open_host: HostApp) -> None:
+        for path in ("/api/secured", "/api/chiefs", "/admin/host/status"):
+            assert open_host.http.get(path).status_code == 200
+
+    def test_a_refusal_is_an_empty_401(self, locked_host: HostApp) -> None:
+        for headers in ({}, {"x-functions-key": "wrong"}):
+            response = locked_host.http.get("/api/secured", headers=headers)
+            assert (response.status_code, response.content) == (401, b"")
+            assert "www-authenticate" not in response.headers
+
+    def test_a_key_comes_in_the_header_or_the_query(self, locked_host: HostApp) -> None:
+        key = locked_host.key("all functions")
+        assert locked_host.get("/api/secured", key).status_code == 200
+        assert locked_host.http.get("/api/secured", params={"code": key}).status_code == 200
+
+    @pytest.mark.parametrize("header", ["", "wrong"])
+    def test_a_header_hides_the_query(self, locked_host: HostApp, header: str) -> None:
+        response = locked_host.http.get(
+            "/api/secured", params={"code": locked_host.key("all functions")}, headers={"x-functions-key": header}
+        )
+        assert response.status_code == 401
+
+    def test_a_functions_own_key_opens_that_function(self, locked_host: HostApp) -> None:
+        assert locked_host.get("/api/secured", locked_host.key("secured")).status_code == 200
+
+    def test_the_master_key_opens_all_and_lower_keys_do_not_open_the_admin_level(self, locked_host: HostApp) -> None:
+        master, host = locked_host.key("master"), locked_host.key("all functions")
+        assert locked_host.get("/api/secured", master).status_code == 200
+        assert locked_host.get("/api/chiefs", master).status_code == 200
+        assert locked_host.get("/api/chiefs", host).status_code == 401
+
+    def test_a_wrong_key_on_an_anonymous_function_is_fine(self, locked_host: HostApp) -> None:
+        assert locked_host.get("/api/seen", "wrong").status_code == 200
+
+    def test_a_disabled_function_is_404_unless_to_the_master(self, open_host: HostApp, locked_host: HostApp) -> None:
+        assert open_host.http.get("/api/switched_off").status_code == 404
+        assert locked_host.get("/api/switched_off", locked_host.key("all functions")).status_code == 404
+        assert locked_host.get("/api/switched_off", locked_host.key("master")).text == "on"
+
+    def test_keys_are_forwarded_to_the_app(self, locked_host: HostApp) -> None:
+        key = locked_host.key("all functions")
+        response = locked_host.http.get("/api/secured", params={"code": "x"}, headers={"x-functions-key": key})
+        assert response.json() == {"header": key, "code": "x"}
+
+
+class TestAdmin:
+    def post(self, host: HostApp, name: str, key: str = "", json: object = None) -> httpx2.Response:
+        return host.http.post(f"/admin/functions/{name}", headers={"x-functions-key": key}, json=json)
+
+    @pytest.mark.parametrize("body", [{}, {"input": ""}])
+    def test_a_function_is_run_on_demand_and_its_errors_are_invisible(self, locked_host: HostApp, body: object) -> None:
+        response = self.post(locked_host, "failing", locked_host.key("master"), json=body)
+        assert (response.status_code, response.content) == (202, b"")
+        locked_host.wait_for("Executed 'Functions.failing' (Failed")
+        locked_host.wait_for("ValueError: told to fail at that time")
+
+    def test_a_timer_without_monitor_has_no_status(self, locked_host: HostApp) -> None:
+        self.post(locked_host, "unmonitored", locked_host.key("master"), json={})
+        locked_host.wait_for("unmonitored {}")
+
+    def test_bad_runs_on_demand(self, locked_host: HostApp) -> None:
+        master = locked_host.key("master")
+        json_type = {"x-functions-key": master, "content-type": "application/json"}
+        assert locked_host.http.post("/admin/functions/failing", content=b"null", headers=json_type).status_code == 400
+        assert locked_host.http.post("/admin/functions/nothing", content=b"{}", headers=json_type).status_code == 404
+        plain = {"x-functions-key": master, "content-type": "text/plain"}
+        assert locked_host.http.post("/admin/functions/failing", content=b"{}", headers=plain).status_code == 415
+
+    def test_no_key_is_401_and_too_low_a_key_403(self, locked_host: HostApp) -> None:
+        assert self.post(locked_host, "failing", json={}).status_code == 401
+        assert self.post(locked_host, "failing", locked_host.key("all functions"), json={}).status_code == 403
+        assert locked_host.http.get("/admin/host/status").status_code == 401
+        assert locked_host.get("/admin/host/status", locked_host.key("all functions")).status_code == 403
+
+    def test_ping_is_empty_and_needs_no_key(self, locked_host: HostApp) -> None:
+        for method in ("GET", "POST"):
+            response = locked_host.http.request(method, "/admin/host/ping")
+            assert (response.status_code, response.content) == (200, b"")
+
+    def test_status(self, locked_host: HostApp) -> None:
+        status = locked_host.get("/admin/host/status", locked_host.key("master")).json()
+        assert status["state"] == "Running"
+        assert {"id", "version", "processUptime"} <= set(status)

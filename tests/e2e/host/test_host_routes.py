@@ -1,0 +1,108 @@
+"""The local host against what is known of the real one: routes, and what is too much for them."""
+
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from local.host.forwarding import BODY_LIMIT
+from local.host.routes import Route
+from local.host.worker import Function
+from tests.support.local_host import SETTINGS, HostApp, host_app
+
+
+class TestRouting:
+    def test_routes_are_below_the_prefix_api(self, open_host: HostApp) -> None:
+        assert open_host.http.get("/api/environ").status_code == 200
+        assert open_host.http.get("/environ").status_code == 404
+
+    def test_the_prefix_comes_from_host_json_and_may_be_empty(self, tmp_path: Path) -> None:
+        for prefix, url in (("", "/seen"), ("my/own", "/my/own/seen")):
+            with host_app(tmp_path / f"app{len(prefix)}", prefix=prefix, environ=SETTINGS) as host:
+                assert f"http://localhost:{host.port}{url}/{{first?}}" in host.output
+                assert host.http.get(url).status_code == 200
+
+    def test_a_function_without_a_route_answers_to_its_name(self, open_host: HostApp) -> None:
+        assert open_host.http.get("/api/unrouted").text == "GET"
+
+    def test_a_function_without_methods_takes_them_all(self, open_host: HostApp) -> None:
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            assert open_host.http.request(method, "/api/unrouted").text == method
+
+    @pytest.mark.parametrize(
+        ("path", "parameters"),
+        [
+            ("/api/seen", {}),
+            ("/api/seen/one", {"first": "one"}),
+            ("/api/seen/a%20b", {"first": "a b"}),
+            ("/api/rest/a/b/c", {"path": "a/b/c"}),
+            ("/api/number/17", {"id": "17"}),
+        ],
+    )
+    def test_parameters_are_strings_and_absent_ones_left_out(
+        self, open_host: HostApp, path: str, parameters: dict[str, str]
+    ) -> None:
+        found = open_host.http.get(path).json()
+        assert found.get("parameters", found) == parameters
+
+    def test_a_failed_constraint_is_404(self, open_host: HostApp) -> None:
+        assert open_host.http.get("/api/number/seventeen").status_code == 404
+
+    def test_functions_are_tried_by_name_so_a_literal_does_not_beat_a_parameter(self, open_host: HostApp) -> None:
+        assert open_host.http.get("/api/order/literal").text == "parameter"
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [("POST", "/api/environ"), ("HEAD", "/api/environ"), ("OPTIONS", "/api/environ"), ("GET", "/api/nothing")],
+    )
+    def test_what_nobody_takes_is_an_empty_404_and_never_405(self, open_host: HostApp, method: str, path: str) -> None:
+        response = open_host.http.request(method, path)
+        assert response.status_code == 404
+        assert response.content == b""
+        assert response.headers["content-length"] == "0"
+
+    def test_a_trailing_slash_is_ignored(self, open_host: HostApp) -> None:
+        assert open_host.http.get("/api/environ/").status_code == 200
+
+    def test_literals_ignore_case(self, open_host: HostApp) -> None:
+        assert open_host.http.get("/API/Environ").status_code == 200
+
+    @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+    def test_the_homepage_answers_any_method(self, open_host: HostApp, method: str) -> None:
+        response = open_host.http.request(method, "/")
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/html")
+
+    def test_the_homepage_can_be_switched_off(self, tmp_path: Path) -> None:
+        with host_app(tmp_path / "app", environ={**SETTINGS, "AzureWebJobsDisableHomepage": "true"}) as host:
+            assert host.http.get("/").status_code == 204
+
+    def test_a_reserved_route_puts_that_function_alone_in_error(self, open_host: HostApp) -> None:
+        assert "The 'reserved' function is in error: " in open_host.output
+        assert open_host.http.get("/api/administer").status_code == 404
+
+    def test_an_equal_route_with_a_common_method_puts_the_later_function_in_error(self, open_host: HostApp) -> None:
+        assert "The 'twin_b' function is in error: " in open_host.output
+        assert open_host.http.post("/api/twin").text == "a"
+
+    def test_equal_routes_with_other_methods_are_fine(self) -> None:
+        get, post, all_methods = (route("x", methods) for methods in (["GET"], ["POST"], None))
+        assert not get.conflicts_with(post)
+        assert get.conflicts_with(all_methods)
+
+    def test_a_body_above_the_limit_is_413(self, open_host: HostApp) -> None:
+        with open_host.connection() as caller:
+            caller.sendall(b"POST /api/seen HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % (BODY_LIMIT + 1))
+            assert caller.recv(100).startswith(b"HTTP/1.1 413 ")
+
+    def test_a_chunked_body_above_the_limit_is_413(self, open_host: HostApp) -> None:
+        pieces = (b"a" * 1_000_000 for _ in range(BODY_LIMIT // 1_000_000 + 1))
+        try:
+            assert open_host.http.post("/api/seen", content=pieces).status_code == 413
+        except httpx2.WriteError:
+            pytest.fail("the answer was lost")
+
+
+def route(template: str, methods: list[str] | None) -> Route:
+    trigger = {"type": "httpTrigger", "route": template} | ({"methods": methods} if methods else {})
+    return Route(Function("id", "name", (trigger,)), "api")

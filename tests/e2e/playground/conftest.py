@@ -1,0 +1,38 @@
+"""A browser, and the chat page in it."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from tests.support.browser import faultless_page, launched, opened
+from tests.support.processes import Simulator
+from tests.support.upstreams import Gateway
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def model(shared_model: Simulator, gateway: Gateway) -> Simulator:
+    """The only endpoint of an app that anybody may call."""
+    shared_model.clear()
+    gateway.configure(shared_model.url, CALLER_KEYS="")
+    return shared_model
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    with faultless_page(browser) as page:
+        yield page
+
+
+@pytest.fixture
+def chat(page: Page, gateway: Gateway, model: Simulator) -> Page:
+    """The page, ready for a first message; the simulator's journal is empty."""
+    opened(page, f"{gateway.app.url}/api")
+    model.clear()
+    return page

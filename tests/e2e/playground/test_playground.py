@@ -1,0 +1,210 @@
+"""The chat page in a real browser: Debian's Chromium, driven by Playwright."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.browser import needs_chromium, opened, say, sent, violations
+from tests.support.processes import Simulator, local_app
+from tests.support.upstreams import CALLER_KEY, Gateway
+
+INJECTION = """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2"> [a](javascript:hacked=3)
+```html
+</code></pre><svg onload="window.hacked = 4">
+```
+<iframe srcdoc="<script>parent.hacked = 5</script>"></iframe>"""
+
+pytestmark = needs_chromium
+
+
+def test_pieces_appear_as_they_come(chat: Page, model: Simulator) -> None:
+    model.script({"reply": "one and two and three", "step": True})
+    say(chat, "Hello")
+    answer = chat.get_by_role("article").nth(1)
+    for shown in ("one and", "one and two and", "one and two and three"):
+        model.permit()
+        expect(answer.locator(".text")).to_have_text(shown)
+    expect(answer).to_contain_text(re.compile(r"first token after \d+ ms\d+ \+ \d+ tokens"))
+    body = sent(model)
+    assert body["messages"] == [{"role": "user", "content": "Hello"}]
+    assert body["model"] == "chat"
+
+
+def test_stop_closes_the_call_to_azure(chat: Page, model: Simulator) -> None:
+    model.script({"reply": "one and two and three", "step": True})
+    model.permit()
+    say(chat, "Hello")
+    expect(chat.locator("article .text").last).to_have_text("one and")
+    chat.get_by_role("button", name="Stop").click()
+    (entry,) = model.journal(ended=1)
+    assert entry.disconnected
+    expect(chat.get_by_text("stopped", exact=True)).to_be_visible()
+    expect(chat.get_by_role("button", name="Send")).to_be_visible()
+
+
+def test_the_keyboard_does_it_all(chat: Page, model: Simulator) -> None:
+    model.script({"reply": "one and two", "step": True})
+    model.permit()
+    expect(chat.get_by_role("textbox", name="Message")).to_be_focused()
+    chat.keyboard.type("Hello")
+    chat.keyboard.press("Shift+Enter")
+    chat.keyboard.type("you")
+    chat.keyboard.press("Enter")
+    expect(chat.locator("article .text").last).to_have_text("one and")
+    chat.keyboard.press("Escape")
+    assert model.journal(ended=1)[0].disconnected
+    assert sent(model)["messages"][0]["content"] == "Hello\nyou"
+    # On from the message to the rest, without a mouse.
+    reached = set()
+    for _ in range(10):
+        chat.keyboard.press("Tab")
+        reached.add(chat.evaluate("document.activeElement.textContent.trim().slice(0, 20) || document.activeElement.id"))
+    assert {"Send", "New chat", "System prompt", "Copy"} <= reached
+
+
+def test_a_second_turn_keeps_the_conversation(chat: Page, model: Simulator) -> None:
+    chat.get_by_text("System prompt").first.click()
+    chat.get_by_role("textbox", name="System prompt").fill("Be brief.")
+    model.script({"reply": "A first answer"})
+    say(chat, "First")
+    expect(chat.get_by_text("first token after")).to_have_count(1)
+    say(chat, "Second")
+    expect(chat.get_by_text("first token after")).to_have_count(2)
+    assert sent(model)["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "First"},
+        {"role": "assistant", "content": "A first answer"},
+        {"role": "user", "content": "Second"},
+    ]
+
+
+def test_a_new_chat_knows_nothing_of_the_one_before(chat: Page, model: Simulator) -> None:
+    model.script({"reply": "one and two", "step": True})
+    model.permit()
+    say(chat, "First")
+    expect(chat.locator("article .text").last).to_have_text("one and")
+    chat.get_by_role("button", name="New chat").click()
+    assert model.journal(ended=1)[0].disconnected
+    expect(chat.get_by_role("article")).to_have_count(0)
+    chat.get_by_role("combobox", name="Model").select_option("other")
+    say(chat, "Second")
+    expect(chat.get_by_text("first token after")).to_have_count(1)
+    body = sent(model)
+    assert (body["messages"], body["model"]) == ([{"role": "user", "content": "Second"}], "other")
+
+
+def test_an_answer_can_be_copied(chat: Page, model: Simulator) -> None:
+    chat.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    model.script({"reply": "To be\n```\ncopied\n```"})
+    say(chat, "Hello")
+    chat.get_by_role("button", name="Copy").click()
+    expect(chat.get_by_role("button", name="Copied")).to_be_visible()
+    assert chat.evaluate("navigator.clipboard.readText()") == "To be\n```\ncopied\n```"
+
+
+class TestKeys:
+    def test_none_is_asked_for_where_none_is_wanted(self, chat: Page) -> None:
+        expect(chat.get_by_label("Caller key")).to_be_hidden()
+
+    def test_a_wrong_one_is_asked_for_again_and_the_right_one_stays_in_the_tab(
+        self, page: Page, gateway: Gateway, shared_model: Simulator
+    ) -> None:
+        gateway.configure(shared_model.url)
+        url = f"{gateway.app.url}/api/playground"
+        page.goto(url)
+        key = page.get_by_label("Caller key")
+        expect(key).to_be_focused()
+        key.fill("a-key-that-is-none-of-them")
+        key.press("Enter")
+        expect(page.get_by_text("That key was not accepted.")).to_be_visible()
+        key.fill(CALLER_KEY)
+        page.get_by_role("button", name="Use it").click()
+        expect(key).to_be_hidden()
+        say(page, "Hello")
+        expect(page.get_by_text("first token after")).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("combobox", name="Model")).to_be_enabled()
+        assert CALLER_KEY in page.evaluate("JSON.stringify(sessionStorage)")
+        assert page.evaluate("localStorage.length + document.cookie.length") == 0
+        assert CALLER_KEY not in page.url
+        other = page.context.new_page()
+        other.goto(url)
+        expect(other.get_by_label("Caller key")).to_be_visible()
+
+    def test_one_that_is_withdrawn_is_asked_for_and_the_message_is_kept(
+        self, page: Page, gateway: Gateway, shared_model: Simulator
+    ) -> None:
+        gateway.configure(shared_model.url, CALLER_KEYS="")
+        opened(page, f"{gateway.app.url}/api")
+        gateway.configure(shared_model.url)
+        say(page, "A long message")
+        page.get_by_label("Caller key").fill(CALLER_KEY)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("textbox", name="Message")).to_have_value("A long message")
+        expect(page.get_by_role("article")).to_have_count(0)
+
+
+def test_what_the_model_says_is_text_and_never_markup(chat: Page, model: Simulator) -> None:
+    asked: list[str] = []
+    chat.on("request", lambda request: asked.append(request.url))
+    model.script({"reply": INJECTION})
+    say(chat, '<img src=y onerror="window.hacked = 6">')
+    expect(chat.get_by_text("first token after")).to_be_visible()
+    answer = chat.get_by_role("article").nth(1)
+    expect(answer).to_contain_text('<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">')
+    expect(answer.locator("pre")).to_have_text('</code></pre><svg onload="window.hacked = 4">')
+    assert chat.evaluate("window.hacked") is None
+    assert chat.evaluate("document.querySelectorAll('#log :is(script, img, svg, iframe, a)').length") == 0
+    origin = chat.url.removesuffix("/playground")
+    assert {url.removeprefix(origin) for url in asked} == {"/v1/chat/completions"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1000, 360])
+def test_axe_finds_nothing(browser: Browser, gateway: Gateway, shared_model: Simulator, scheme: Any, width: int) -> None:
+    shared_model.clear()
+    gateway.configure(shared_model.url)
+    with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 700}) as context:
+        page = context.new_page()
+        page.goto(f"{gateway.app.url}/api/playground")
+        page.get_by_label("Caller key").fill(CALLER_KEY)
+        assert violations(page) == []
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status")).to_have_text("healthy")
+        assert violations(page) == []
+        shared_model.script({"reply": "Some text\n```\nand code of one line that is much too long for a narrow screen\n```"})
+        say(page, "Hello" * 40)
+        expect(page.get_by_text("first token after")).to_be_visible()
+        shared_model.script({"status": 429})
+        say(page, "Hello")
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.get_by_text("System prompt").first.click()
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("prefix", ["", "ai/v2"])
+def test_it_works_with_another_route_prefix(page: Page, folder: Path, prefix: str) -> None:
+    with local_app(folder, prefix=prefix) as app:
+        opened(page, f"{app.url}/{prefix}".rstrip("/"))
+        say(page, "Hello")
+        expect(page.get_by_text("first token after")).to_be_visible()
+
+
+def test_a_slash_at_the_end_makes_no_difference(page: Page, gateway: Gateway, model: Simulator) -> None:
+    page.goto(f"{gateway.app.url}/api/playground/")
+    expect(page.get_by_role("combobox", name="Model")).to_be_enabled()
+
+
+def test_the_page_is_small_and_may_load_nothing(gateway: Gateway) -> None:
+    response = gateway.http.get("/api/playground")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert len(response.content) < 60_000
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; connect-src 'self';")
+    assert "unsafe" not in policy
+    assert "http" not in re.sub(r"<script>.*</script>", "", response.text, flags=re.DOTALL)
+    assert gateway.http.post("/api/playground").status_code == 404

@@ -1,0 +1,19 @@
+"""An app that records what it tells, with nothing told yet."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.recorder import RECORDER, told
+from tests.support.upstreams import Gateway, gateway_app
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with gateway_app(tmp_path_factory.mktemp("app"), RECORDER) as gateway:
+        yield gateway
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_before(gateway: Gateway) -> None:
+    told(gateway)

@@ -1,0 +1,279 @@
+"""Endpoints that break HTTP's or Azure's promises, played byte by byte over real sockets."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from shared.errors import UpstreamAuthError
+from shared.upstream.response_body import ResponseBody
+from shared.upstream.token_provider import TokenProvider, default_credential
+from shared.upstream.transport import HttpClient
+from tests.support.processes import LocalApp, local_app
+from tests.support.upstreams import Upstreams
+
+ERROR = b'{"error":{"code":"429","message":"slow down"}}'
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
+PIECE = b'data: {"choices":[{"delta":{"content":"piece"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def chunked(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+class RawUpstream:
+    """Listens at localhost, takes requests, and answers each with the bytes of `answer`, then waits or closes."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self.later = b""
+        """What follows the answer, in a packet of its own."""
+        self.closes = True
+        self.requests: list[bytes] = []
+        self.port = 0
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                await reader.readexactly(length)
+                self.requests.append(head)
+                writer.write(self.answer)
+                await writer.drain()
+                if self.later:
+                    await asyncio.sleep(0.1)
+                    writer.write(self.later)
+                if self.closes:
+                    break
+        writer.close()
+
+
+@pytest.fixture(scope="module")
+def raw(upstreams: Upstreams) -> RawUpstream:
+    upstream = RawUpstream()
+    upstream.port = upstreams.serve(upstream.handle)
+    return upstream
+
+
+@pytest.fixture(scope="module")
+def raw_app(raw: RawUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+    settings = {
+        # By name: cookie jars ignore hosts that are addresses.
+        "AZURE_OPENAI_ENDPOINT": f"http://localhost:{raw.port}",
+        "AZURE_OPENAI_KEY": "some-key",
+        "AZURE_OPENAI_API_VERSION": "2024-10-21",
+        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
+        "MAX_CONCURRENT_CALLS": "2",
+        "STREAM_IDLE_SECONDS": "2",
+        "REQUEST_TIMEOUT_SECONDS": "20",
+    }
+    with local_app(tmp_path_factory.mktemp("app"), **settings) as app:
+        yield app
+        assert "Traceback" not in app.output
+        assert "Unexpected" not in app.output
+        assert "some-key" not in app.output
+
+
+@pytest.fixture(autouse=True)
+def reset(raw: RawUpstream) -> None:
+    raw.answer, raw.later, raw.closes = b"", b"", True
+    raw.requests.clear()
+
+
+def test_azures_cookies_are_not_sent_back_with_later_calls(raw: RawUpstream, raw_app: LocalApp) -> None:
+    raw.answer = b"HTTP/1.1 400 Bad\r\nset-cookie: sess=abc; Path=/\r\ncontent-length: 2\r\n\r\n{}"
+    raw.closes = False
+    for _ in range(2):
+        response = raw_app.chat({"prompt": "Hello"})
+        assert response.status_code == 400
+        assert "set-cookie" not in response.headers
+    assert len(raw.requests) == 2
+    assert not any(b"cookie" in head.lower() for head in raw.requests)
+
+
+BROKEN = {
+    "nothing": b"",
+    "no HTTP": b"220 mail.example.com ESMTP\r\n\r\n",
+    "a bad length": b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n{}",
+    "a huge header": b"HTTP/1.1 200 OK\r\nx-huge: " + b"a" * 100_000 + b"\r\n\r\n",
+    "a control character in a header": b"HTTP/1.1 200 OK\r\nx-bad: a\x00b\r\ncontent-length: 2\r\n\r\n{}",
+    "half an answer": b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
+    "half an error": b"HTTP/1.1 429 Slow\r\ncontent-length: 100\r\n\r\n{",
+    "an error in bad gzip": b"HTTP/1.1 400 Bad\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
+    "a status that does not exist": b"HTTP/1.1 999 What\r\ncontent-length: 2\r\n\r\n{}",
+    "a redirect": b"HTTP/1.1 307 Elsewhere\r\nlocation: http://localhost:9/\r\ncontent-length: 0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_answers_are_502_and_free_their_place(raw: RawUpstream, raw_app: LocalApp, name: str, stream: bool) -> None:
+    raw.answer = BROKEN[name]
+    for _ in range(3):
+        response = raw_app.chat({"prompt": "Hello", "stream": stream})
+        if response.status_code == 200:
+            assert '"code":"stream_broken"' in response.text
+            assert "[DONE]" not in response.text
+        else:
+            assert response.status_code == 502
+            assert response.json()["error"]["code"] in ("upstream_unreachable", "upstream_error")
+        assert "localhost" not in response.text
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"reply-that-nobody-may-read\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nreply-that-nobody-may-read\r\n\r\n",
+        b"HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\nreply-that-nobody-may-read\r\n",
+    ],
+)
+def test_what_is_no_http_is_not_quoted_in_the_log(raw: RawUpstream, raw_app: LocalApp, answer: bytes) -> None:
+    raw.answer = answer
+    assert raw_app.chat({"prompt": "Hello"}).status_code == 502
+    raw_app.wait_for("No response from endpoint 1 to (chat): ")
+    assert "reply-that-nobody-may-read" not in raw_app.output
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_bytes_that_are_no_chunk_end_the_answer_at_once(raw: RawUpstream, raw_app: LocalApp, stream: bool) -> None:
+    raw.answer, raw.later, raw.closes = STREAM + b"\r\n" + chunked(PIECE), b"zz\r\n", False
+    response = raw_app.chat({"prompt": "Hello", "stream": stream})
+    assert ("stream_broken" if stream else "upstream_unreachable") in response.text
+    # Not by the idle limit.
+    raw_app.wait_for("error=stream_broken cause=ClientPayloadError" if stream else "status=502 error=upstream_unreachable")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("ending", [b"", b"zz\r\n"])
+async def test_what_came_ahead_of_a_break_reaches_a_slow_reader(raw: RawUpstream, ending: bytes) -> None:
+    raw.answer, raw.later = STREAM + b"\r\n" + chunked(PIECE), ending
+    async with contextlib.aclosing(HttpClient(1)) as client:
+        request = client.build_request("POST", f"http://localhost:{raw.port}/", content=b"{}")
+        response = await client.send(request, stream=True)
+        body = response.stream
+        assert isinstance(body, ResponseBody)
+        assert body.closed
+        await asyncio.wait({body.closed})
+        assert await body.read() == PIECE
+        for _ in range(2):
+            with pytest.raises(aiohttp.ClientError):
+                await body.read()
+        await response.aclose()
+
+
+def test_a_proxy_gets_the_call_and_nothing_of_netrc(raw: RawUpstream, folder: Path) -> None:
+    raw.answer = b"HTTP/1.1 400 Bad\r\ncontent-length: 2\r\n\r\n{}"
+    netrc = folder.parent / "netrc"
+    netrc.write_text("default login somebody password secret\n")
+    settings = {
+        "AZURE_OPENAI_ENDPOINT": "http://localhost:9",
+        "AZURE_OPENAI_KEY": "some-key",
+        "AZURE_OPENAI_API_VERSION": "v1",
+        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
+        "http_proxy": f"http://127.0.0.1:{raw.port}",
+        "NETRC": str(netrc),
+    }
+    with local_app(folder, **settings) as app:
+        assert app.chat({"prompt": "Hello"}).status_code == 400
+    (head,) = raw.requests
+    assert head.startswith(b"POST http://localhost:9/openai/v1/chat/completions HTTP/1.1\r\n")
+    assert b"Bearer some-key" in head
+    assert b"Basic" not in head
+
+
+@pytest.mark.parametrize("status", [200, 429])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_header_that_cannot_be_sent_on_is_dropped(raw: RawUpstream, raw_app: LocalApp, status: int, stream: bool) -> None:
+    body = ERROR if status == 429 else PIECE + DONE if stream else b'{"choices":[{"message":{"content":"piece"}}]}'
+    head = f"HTTP/1.1 {status} X\r\nx-ms-region: €\r\nx-request-id: kept\r\ncontent-length: {len(body)}\r\n\r\n"
+    raw.answer = head.encode() + body
+    raw.closes = False
+    for _ in range(3):
+        response = raw_app.chat({"prompt": "Hello", "stream": stream})
+        assert response.status_code == status
+        assert response.headers["x-request-id"] == "kept"
+        assert "x-ms-region" not in response.headers
+
+
+@pytest.mark.parametrize("rest", [b"", PIECE, b"data: garbage\n\n", PIECE.removesuffix(b"\n")])
+@pytest.mark.parametrize("closes", [True, False])
+def test_nothing_follows_done(raw: RawUpstream, raw_app: LocalApp, rest: bytes, closes: bool) -> None:
+    raw.answer = STREAM + b"\r\n" + chunked(PIECE + DONE) + (chunked(rest) if rest else b"")
+    raw.closes = closes
+    with raw_app.streamed() as events:
+        assert next(events) == '{"delta":"piece"}'
+        assert next(events) == '{"finish_reason":null,"usage":null}'
+        assert list(events) == ["[DONE]"]
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/v1/chat/completions"])
+def test_a_stream_that_ends_within_an_event_ends_with_an_error(raw: RawUpstream, raw_app: LocalApp, path: str) -> None:
+    raw.answer = STREAM + b"\r\n" + chunked(PIECE + b'data: {"choi') + b"0\r\n\r\n"
+    response = raw_app.http.post(path, json={"messages": [{"role": "user", "content": "Hi"}], "stream": True})
+    *_, last = response.text.strip().split("\n\n")
+    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stream_broken"
+    raw_app.wait_for("error=stream_broken cause=StreamInterrupted")
+
+
+@pytest.mark.parametrize("event", [b'data: {"error":{"message":"Azure\'s own"}}\n\n', b"data: garbage\n\n"])
+def test_an_event_that_is_no_chunk_ends_a_chat_with_an_error(raw: RawUpstream, raw_app: LocalApp, event: bytes) -> None:
+    raw.answer = STREAM + b"\r\n" + chunked(PIECE + event + PIECE + DONE) + b"0\r\n\r\n"
+    with raw_app.streamed() as events:
+        assert next(events) == '{"delta":"piece"}'
+        (last,) = events
+    assert json.loads(last)["error"]["code"] == "stream_broken"
+    assert "own" not in last
+
+
+def test_what_breaks_after_the_end_breaks_nothing(raw: RawUpstream, raw_app: LocalApp) -> None:
+    raw.answer = STREAM + b"\r\n" + chunked(PIECE + DONE)
+    body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    assert raw_app.http.post("/api/v1/chat/completions", json=body).content == PIECE + DONE
+    raw_app.wait_for("Call caller=(anybody) operation=chat/completions deployment=chat stream=true status=200 duration_ms=")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("status", [204, 226])
+def test_a_success_that_is_no_answer_is_none(raw: RawUpstream, raw_app: LocalApp, status: int, stream: bool) -> None:
+    raw.answer = b"HTTP/1.1 %d X\r\ncontent-type: text/event-stream\r\n\r\n" % status
+    response = raw_app.chat({"prompt": "Hello", "stream": stream})
+    assert response.status_code == (200 if stream else 502)
+    assert "stream_broken" in response.text if stream else "upstream_error" in response.text
+
+
+def test_one_event_of_megabytes_is_passed_on(raw: RawUpstream, raw_app: LocalApp) -> None:
+    long = b"a" * 8_000_000
+    raw.answer = STREAM + b"\r\n" + chunked(PIECE.replace(b"piece", long) + DONE) + b"0\r\n\r\n"
+    with raw_app.streamed() as events:
+        assert len(next(events)) == len(long) + len('{"delta":""}')
+
+
+@pytest.mark.anyio
+async def test_an_identity_endpoint_that_breaks_off_in_a_token_does_not_have_it_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "eyJhbGciOiJIUzI1NiJ9.c2VjcmV0LXRva2Vu.c2lnbmF0dXJl"
+    answer = f'{{"access_token":"{secret}","expires_on":"16'
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n"
+        writer.write((head + answer).encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/msi/token")
+        monkeypatch.setenv("IDENTITY_HEADER", "header")
+        with pytest.raises(UpstreamAuthError):
+            await TokenProvider(default_credential(None), "https://cognitiveservices.azure.com/.default")()
+    told = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("shared"))
+    assert "No token for the app's identity" in told
+    assert secret not in told

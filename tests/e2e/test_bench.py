@@ -1,0 +1,66 @@
+"""The bench: that it measures what it says, and leaves nothing behind. Its figures are not tested."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.load import Case, run
+from bench.processes import function_app, program, wait_until_it_answers
+from tests.support.processes import PATIENCE, PROJECT
+
+HELD = """
+import sys, time
+from pathlib import Path
+from bench.processes import program, function_app, wait_until_it_answers
+with program("direct", "bench.upstream", "/chat") as upstream:
+    wait_until_it_answers(upstream.url)
+    with function_app("this app", None, upstream.url.removesuffix("/chat"), Path(sys.argv[1])) as app:
+        wait_until_it_answers(app.url)
+        print(upstream.url, app.url, flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killing_it_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", HELD, str(tmp_path)]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as bench:
+        assert bench.stdout
+        urls = bench.stdout.readline().split()
+        assert len(urls) == 2
+        bench.send_signal(number)
+        bench.wait(PATIENCE)
+    for url in urls:
+        port = int(url.rpartition(":")[2].partition("/")[0])
+        # The children see that their parent is gone, and end by themselves.
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+            except ConnectionRefusedError:
+                break
+            except ConnectionResetError:
+                # It was just closing.
+                continue
+
+
+def test_the_upstream_does_what_it_is_asked_for(tmp_path: Path) -> None:
+    with program("direct", "bench.upstream", "/chat") as upstream:
+        wait_until_it_answers(upstream.url)
+        slow = asyncio.run(run(Case("slow", 20, 10, "latency=0.1"), upstream))
+        assert slow["seconds"] >= 0.2
+        assert slow["p50_ms"] >= 100
+        paced = asyncio.run(run(Case("paced", 4, 4, "chunks=5 pace=0.05"), upstream))
+        assert paced["p50_ms"] >= 250
+        assert paced["first_ms"] < paced["p50_ms"]
+        with function_app("this app", None, upstream.url.removesuffix("/chat"), tmp_path) as app:
+            wait_until_it_answers(app.url)
+            result = asyncio.run(run(Case("some", 20, 4), app))
+            assert result["cpu_ms"] > 0
+            assert app.rss_mib() > 10
+            json.dumps(result)

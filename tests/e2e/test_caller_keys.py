@@ -1,0 +1,147 @@
+"""Which keys open the OpenAI-compatible routes, and that none of them gets into the log."""
+
+import re
+
+import pytest
+
+from tests.support.openai_routes import BEARER, BODIES, BODY, CHAT, OLD_KEY, status
+from tests.support.processes import LocalApp, local_app
+from tests.support.upstreams import CALLER_KEY
+
+
+@pytest.fixture(autouse=True)
+def empty_journal(dated: LocalApp) -> None:
+    dated.model.clear()
+
+
+class TestCallerKeys:
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            BEARER,
+            {"authorization": f"bearer  {CALLER_KEY}"},
+            {"api-key": CALLER_KEY},
+            {"x-api-key": CALLER_KEY},
+            {"api-key": OLD_KEY},
+            {"authorization": "Bearer of-something-else", "api-key": CALLER_KEY},
+        ],
+    )
+    def test_a_key_opens_wherever_clients_put_it(self, dated: LocalApp, headers: dict[str, str]) -> None:
+        assert dated.http.get("/api/v1/models", headers=headers).status_code == 200
+        assert dated.http.post(CHAT, content=BODY, headers=headers).status_code == 200
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {},
+            {"api-key": "wrong"},
+            {"api-key": ""},
+            {"authorization": "Bearer"},
+            {"authorization": f"Basic {CALLER_KEY}"},
+            {"api-key": CALLER_KEY[:-1]},
+            {"api-key": CALLER_KEY + "x"},
+            {"api-key": CALLER_KEY.upper()},
+            {"api-key": "team-a"},
+            {"api-key": f"team-a={CALLER_KEY}"},
+            {"api-key": "k" * 6000},
+            {"api-key": "ключ".encode()},
+            {"api-key": b"\xff\xfe"},
+            {"x-functions-key": CALLER_KEY},
+            {"cookie": f"api-key={CALLER_KEY}"},
+            {"X-MS-CLIENT-PRINCIPAL-ID": "00000000-0000-0000-0000-000000000000", "X-MS-CLIENT-PRINCIPAL-NAME": "team-a"},
+        ],
+    )
+    def test_anything_else_is_401(self, dated: LocalApp, headers: dict[str, str]) -> None:
+        requests = [("POST", path) for path in BODIES] + [
+            ("POST", "/api/openai/deployments/gpt-4o/chat/completions"),
+            ("POST", "/api/openai/deployments/gpt-4o/embeddings"),
+            ("GET", "/api/v1/models"),
+            ("GET", "/api/v1/models/gpt-4o"),
+            *[
+                (method, f"/api/{api}/responses{rest}")
+                for api in ("v1", "openai")
+                for method, rest in (("GET", "/a"), ("DELETE", "/a"), ("POST", "/a/cancel"), ("GET", "/a/input_items"))
+            ],
+        ]
+        for method, path in requests:
+            response = dated.http.request(method, path, headers=headers, params={"code": CALLER_KEY, "api-key": CALLER_KEY})
+            assert response.status_code == 401, (method, path)
+            assert response.json()["error"]["code"] == "invalid_api_key"
+            assert response.headers["www-authenticate"] == "Bearer"
+        assert dated.model.journal() == []
+
+    def test_every_open_route_asks_for_a_key_unless_it_is_named_here(self, dated: LocalApp) -> None:
+        without_key = {"health_live", "health_ready", "openapi_json", "playground_page"}
+        with_function_key = {"chat", "health_detail"}
+        routes = re.findall(r"\t(\w+): \[([A-Z,]+)\] http://localhost:\d+(/\S+)", dated.output)
+        assert len(routes) > 15
+        for name, methods, path in routes:
+            for method in methods.split(","):
+                response = dated.http.request(method, path.replace("{", "").replace("}", ""))
+                # This local host asks for no function keys.
+                expected = {200} if name in without_key else {200, 400} if name in with_function_key else {401}
+                assert response.status_code in expected, (name, method)
+
+    def test_a_key_is_checked_before_the_body_is_read(self, dated: LocalApp) -> None:
+        with dated.sent("POST", CHAT, length=1000, api_key="wrong") as connection:
+            assert status(connection) == 401
+
+    def test_a_large_body_with_a_wrong_key_is_401_and_not_a_broken_connection(self, dated: LocalApp) -> None:
+        response = dated.http.post(CHAT, content=b" " * 8_000_000, headers={"api-key": "wrong"})
+        assert response.status_code == 401
+
+    @pytest.mark.parametrize(
+        "environ",
+        [
+            {"AZURE_FUNCTIONS_ENVIRONMENT": "Production"},
+            {"WEBSITE_INSTANCE_ID": "0123"},
+            {"WEBSITE_POD_NAME": "pod", "AZURE_FUNCTIONS_ENVIRONMENT": "Development"},
+            {"CONTAINER_APP_NAME": "app", "AZURE_FUNCTIONS_ENVIRONMENT": "Development"},
+        ],
+    )
+    def test_without_any_key_they_are_closed_in_azure(
+        self, tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str]
+    ) -> None:
+        with local_app(tmp_path_factory.mktemp("app"), **environ) as app:
+            for headers in ({}, BEARER):
+                response = app.http.post(CHAT, content=BODY, headers=headers)
+                assert response.status_code == 401
+                assert "CALLER_KEYS" in response.json()["error"]["message"]
+            assert app.http.get("/api/v1/models").status_code == 401
+            assert app.chat({"prompt": "Hello"}).status_code == 200
+
+    def test_without_any_key_they_are_open_on_a_developers_machine(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        with local_app(tmp_path_factory.mktemp("app")) as app:
+            assert app.http.post(CHAT, content=BODY).status_code == 200
+            # SDKs insist on sending some key.
+            assert app.http.get("/api/v1/models", headers=BEARER).status_code == 200
+
+    @pytest.mark.parametrize(
+        ("value", "problem"),
+        [
+            ("team-a=short", "fewer than 16 characters"),
+            (f"team-a={CALLER_KEY},team-b={CALLER_KEY}", "same key twice"),
+            ("@Microsoft.KeyVault(SecretUri=https://x.vault.azure.net/secrets/y)", "did not resolve"),
+            (f"team-a={CALLER_KEY},team-b=@Microsoft.KeyVault(SecretUri=https://x)", "did not resolve"),
+        ],
+    )
+    def test_a_bad_list_of_keys_is_refused_by_name(
+        self, tmp_path_factory: pytest.TempPathFactory, value: str, problem: str
+    ) -> None:
+        with local_app(tmp_path_factory.mktemp("app"), CALLER_KEYS=value) as app:
+            response = app.http.post(CHAT, content=BODY, headers=BEARER)
+            assert response.status_code == 503
+            assert "CALLER_KEYS" in response.json()["error"]["message"]
+            app.wait_for(problem)
+            assert CALLER_KEY not in app.output
+
+    def test_the_log_has_the_callers_name_and_no_key(self, dated: LocalApp) -> None:
+        dated.model.script({"status": 500}, {"reset": True, "times": 2}, {"status": 401}, {"reply": "one and two", "cut": 1})
+        for body in (BODY, BODY, BODY, BODY[:-1] + b',"stream":true}'):
+            dated.http.post(CHAT, content=body, headers={"api-key": OLD_KEY})
+        dated.wait_for("Endpoint 1, called by team-a, responded with 500")
+        dated.wait_for("No response from endpoint 1 to team-a")
+        dated.wait_for("Endpoint 1, called by team-a, rejected the app's credentials")
+        dated.wait_for("stream=true status=200 error=stream_broken")
+        assert CALLER_KEY not in dated.output
+        assert OLD_KEY not in dated.output

@@ -1,0 +1,277 @@
+"""What callers get when endpoints fail: each fault with one endpoint and with three, over real sockets."""
+
+import asyncio
+import json
+import re
+import time
+from email.utils import formatdate
+
+import pytest
+
+from local.serving import free_port
+from local.simulator import payloads
+from tests.support.gateway_calls import MESSAGES, attempts, call
+from tests.support.processes import PROJECT, Json, Simulator
+from tests.support.upstreams import CALLER_KEY, Gateway, Upstreams
+
+
+async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+    writer.close()
+
+
+@pytest.fixture(scope="module")
+def silent(upstreams: Upstreams) -> str:
+    """An endpoint that takes connections and requests, and never answers."""
+    return f"http://127.0.0.1:{upstreams.serve(say_nothing)}"
+
+
+# What an endpoint does, and what a caller gets who can only get that: status, code, Retry-After.
+FAULTS: dict[str, tuple[Json, int, str | None, str]] = {
+    "429 in milliseconds": ({"status": 429, "headers": {"retry-after": "60", "retry-after-ms": "1500"}}, 429, "429", "2"),
+    "429 in seconds": ({"status": 429, "headers": {"retry-after": "7"}}, 429, "429", "7"),
+    "429 without": ({"status": 429}, 429, "429", "10"),
+    "429 with garbage": ({"status": 429, "headers": {"retry-after": "soon", "retry-after-ms": "nan"}}, 429, "429", "10"),
+    "429 below zero": ({"status": 429, "headers": {"retry-after": "-3", "retry-after-ms": "-1"}}, 429, "429", "10"),
+    "429 for ever": ({"status": 429, "headers": {"retry-after": "9" * 12}}, 429, "429", "86400"),
+    "401": ({"status": 401}, 502, "upstream_auth", "10"),
+    "403": ({"status": 403}, 502, "upstream_auth", "10"),
+    "DeploymentNotFound": ({"status": 404}, 502, "deployment_not_found", "10"),
+    "408": ({"status": 408}, 408, "upstream_error", "10"),
+    "500": ({"status": 500}, 500, "upstream_error", "10"),
+    "502": ({"status": 502}, 502, "upstream_error", "10"),
+    "503": ({"status": 503, "headers": {"retry-after": "3"}}, 503, "upstream_error", "3"),
+    "504": ({"status": 504}, 504, "upstream_error", "10"),
+    "reset": ({"reset": True}, 502, "upstream_unreachable", "10"),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_with_one_endpoint_the_caller_learns_when_to_come_again(
+    gateway: Gateway, models: list[Simulator], fault: str, stream: bool
+) -> None:
+    script, status, code, retry_after = FAULTS[fault]
+    gateway.configure(models[0].url)
+    models[0].script(script)
+    response = call(gateway, stream=stream)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert response.headers["retry-after"] == retry_after
+    assert attempts(models) == [1, 0, 0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_with_three_endpoints_the_next_one_answers(
+    gateway: Gateway, models: list[Simulator], fault: str, stream: bool
+) -> None:
+    script, *_ = FAULTS[fault]
+    gateway.configure(*(model.url for model in models))
+    models[0].script({**script, "times": 1})
+    assert call(gateway, stream=stream).status_code == 200
+    assert attempts(models) == [1, 1, 0]
+    # The first one rests meanwhile.
+    assert call(gateway, stream=stream).status_code == 200
+    assert attempts(models) == [1, 2, 0]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_with_three_endpoints_that_all_fail_the_last_answer_comes_out(
+    gateway: Gateway, models: list[Simulator], fault: str
+) -> None:
+    script, status, code, retry_after = FAULTS[fault]
+    gateway.configure(*(model.url for model in models))
+    for model in models:
+        model.script({**script, "times": 1})
+    response = call(gateway)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert response.headers["retry-after"] == retry_after
+    assert attempts(models) == [1, 1, 1]
+
+
+def test_a_date_says_when_to_come_again(gateway: Gateway, models: list[Simulator]) -> None:
+    for ahead, expected in ((30, range(27, 31)), (-30, range(1))):
+        gateway.configure(models[0].url)
+        models[0].script({"status": 429, "headers": {"retry-after": formatdate(time.time() + ahead, usegmt=True)}})
+        assert int(call(gateway).headers["retry-after"]) in expected
+
+
+UNREACHABLE = {
+    "refused": "http://127.0.0.1:{free}",
+    "TLS to a plain port": "https://127.0.0.1:{plain}",
+    "a name that does not resolve": "https://no-such-name.invalid",
+    "silent": "{silent}",
+}
+
+
+@pytest.fixture(params=UNREACHABLE)
+def unreachable(request: pytest.FixtureRequest, models: list[Simulator], silent: str) -> tuple[str, int, str]:
+    """An endpoint that cannot be reached; status and code for whoever has no other."""
+    plain = models[0].url.rpartition(":")[2]
+    address = UNREACHABLE[request.param].format(free=free_port(), plain=plain, silent=silent)
+    return address, *((504, "deadline_exceeded") if address == silent else (502, "upstream_unreachable"))
+
+
+def test_one_endpoint_that_cannot_be_reached(gateway: Gateway, unreachable: tuple[str, int, str]) -> None:
+    address, status, code = unreachable
+    gateway.configure(address, REQUEST_TIMEOUT_SECONDS="2")
+    response = call(gateway)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert response.headers["retry-after"] == "10"
+
+
+def test_an_endpoint_that_cannot_be_reached_among_three(
+    gateway: Gateway, models: list[Simulator], unreachable: tuple[str, int, str]
+) -> None:
+    gateway.configure(unreachable[0], models[1].url, models[2].url, ATTEMPT_TIMEOUT_SECONDS="1")
+    for calls in (1, 2):
+        assert call(gateway).status_code == 200
+        assert attempts(models) == [0, calls, 0]
+
+
+def test_three_endpoints_that_cannot_be_reached(gateway: Gateway, unreachable: tuple[str, int, str]) -> None:
+    address, status, code = unreachable
+    gateway.configure(address, address, address, ATTEMPT_TIMEOUT_SECONDS="0.5", REQUEST_TIMEOUT_SECONDS="1.5")
+    response = call(gateway)
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [({"status": status}, status) for status in (400, 409, 413, 422)]
+    + [({"status": 404, "body": payloads.RESOURCE_NOT_FOUND}, 502), ({"status": 405}, 502), ({"status": 302}, 502)],
+)
+def test_what_no_other_endpoint_would_grant_is_not_asked_of_it(
+    gateway: Gateway, models: list[Simulator], script: Json, status: int
+) -> None:
+    gateway.configure(*(model.url for model in models))
+    for _ in range(2):
+        models[0].script(script)
+        response = call(gateway)
+        assert response.status_code == status
+        assert "retry-after" not in response.headers
+    assert attempts(models) == [2, 0, 0]
+
+
+def test_the_soonest_retry_after_of_all_comes_out(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(*(model.url for model in models))
+    waits = ({"retry-after": "30"}, {"retry-after-ms": "4200"}, {"retry-after": "20"})
+    for model, headers in zip(models, waits, strict=True):
+        model.script({"status": 429, "headers": headers})
+    response = call(gateway)
+    assert response.status_code == 429
+    assert (response.headers["retry-after"], response.headers["retry-after-ms"]) == ("5", "4200")
+    # The next caller is sent to the one that has rested first.
+    assert call(gateway).status_code == 200
+    assert attempts(models) == [1, 2, 1]
+
+
+def test_an_endpoint_that_rested_is_used_again(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(*(model.url for model in models))
+    models[0].script({"status": 503, "headers": {"retry-after-ms": "500"}})
+    call(gateway)
+    time.sleep(0.6)
+    call(gateway)
+    assert attempts(models) == [2, 1, 0]
+
+
+def test_a_throttled_deployment_leaves_the_others_alone(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(*(model.url for model in models))
+    models[0].script({"status": 429})
+    call(gateway, model="chat")
+    assert attempts(models) == [1, 1, 0]
+    call(gateway, model="other")
+    assert attempts(models) == [2, 1, 0]
+    call(gateway, model="chat")
+    assert attempts(models) == [2, 2, 0]
+
+
+def test_an_endpoint_that_hangs_is_last_for_later_callers(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(*(model.url for model in models), ATTEMPT_TIMEOUT_SECONDS="0.5")
+    models[0].script({"hang": True})
+    assert call(gateway).status_code == 200
+    assert attempts(models) == [1, 1, 0]
+    assert models[0].journal()[0].disconnected
+    models[1].script({"status": 500})
+    models[2].script({"status": 500})
+    assert call(gateway).status_code == 200
+    assert attempts(models) == [2, 2, 1]
+
+
+def test_no_attempt_begins_after_the_deadline(gateway: Gateway, models: list[Simulator]) -> None:
+    settings = {"ATTEMPT_TIMEOUT_SECONDS": "0.5", "REQUEST_TIMEOUT_SECONDS": "0.8"}
+    gateway.configure(*(model.url for model in models), **settings)
+    for model in models:
+        model.script({"hang": True})
+    response = call(gateway)
+    assert response.status_code == 504
+    assert response.json()["error"]["code"] == "deadline_exceeded"
+    assert attempts(models) == [1, 1, 0]
+    # Whom nobody has asked, nobody blames.
+    assert gateway.state()["cooldowns"] == [1, 1, 0]
+
+
+def test_the_deadline_is_for_the_body_too(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(models[0].url, REQUEST_TIMEOUT_SECONDS="1")
+    # The simulator's own pace would take a minute.
+    models[0].script({"raw": "{" + " " * 600, "split": 10, "pace": 1})
+    assert call(gateway).status_code == 504
+    assert models[0].journal(ended=1)[0].disconnected
+
+
+def test_nothing_in_the_app_sleeps() -> None:
+    for path in (*(PROJECT / "shared").rglob("*.py"), PROJECT / "function_app.py"):
+        assert not re.search(r"\bsleep\(", path.read_text()), path
+
+
+class TestPool:
+    async def answer_once(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers the first request of a connection, and hangs up on the second."""
+        await self.answer(reader, writer)
+        await reader.read(1)
+        writer.close()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    @pytest.mark.parametrize("others", [0, 1])
+    def test_a_pooled_connection_that_closes_on_its_next_use_costs_no_call_and_no_rest(
+        self, gateway: Gateway, upstreams: Upstreams, models: list[Simulator], others: int
+    ) -> None:
+        endpoints = [f"http://127.0.0.1:{upstreams.serve(self.answer_once)}", models[1].url]
+        gateway.configure(*endpoints[: 1 + others])
+        for _ in range(6):
+            assert call(gateway).status_code == 200
+        assert gateway.state()["cooldowns"] == [0] * (1 + others)
+        assert attempts(models) == [0, 0, 0]
+
+    async def answer_and_close(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.answer(reader, writer)
+        await asyncio.sleep(0.05)
+        writer.close()
+
+    def test_a_pooled_connection_that_the_server_closed_while_idle_costs_no_call(
+        self, gateway: Gateway, upstreams: Upstreams, models: list[Simulator]
+    ) -> None:
+        gateway.configure(f"http://127.0.0.1:{upstreams.serve(self.answer_and_close)}", models[1].url)
+        for _ in range(4):
+            assert call(gateway).status_code == 200
+            time.sleep(0.1)
+        assert attempts(models) == [0, 0, 0]
+
+    def test_a_full_app_says_so_at_once_and_blames_no_endpoint(self, gateway: Gateway, models: list[Simulator]) -> None:
+        gateway.configure(models[0].url, models[1].url, MAX_CONCURRENT_CALLS="1")
+        models[0].script({"hang": True})
+        with gateway.app.sent("POST", "/api/v1/chat/completions", json.dumps(MESSAGES).encode(), api_key=CALLER_KEY):
+            models[0].journal(requests=1)
+            response = call(gateway)
+            assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+            assert response.json()["error"]["code"] == "too_many_calls"
+            assert gateway.state()["cooldowns"] == [0, 0]
+            models[0].permit()
+        models[0].journal(ended=1)
+        assert call(gateway).status_code == 200
+        assert attempts(models) == [2, 0, 0]

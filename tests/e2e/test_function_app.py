@@ -1,0 +1,104 @@
+"""Loading the app: with nothing configured, without I/O, and without what only some need."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import PROJECT, LocalApp, eventually, local_app
+
+# Valid settings, and nobody listens at their endpoint.
+UNREACHABLE = {
+    "AZURE_OPENAI_ENDPOINT": "http://127.0.0.1:9",
+    "AZURE_OPENAI_KEY": "some-key",
+    "AZURE_OPENAI_API_VERSION": "v1",
+    "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
+}
+
+PROBE = """
+import sys
+opened = []
+sys.addaudithook(lambda event, _: opened.append(event) if event in ("socket.__new__", "socket.connect") else None)
+import function_app
+print(len(function_app.app.get_functions()), opened, "azure.identity" in sys.modules)
+"""
+
+
+def test_importing_needs_no_environment_no_socket_and_no_identity() -> None:
+    run = subprocess.run([sys.executable, "-c", PROBE], cwd=PROJECT, env={}, capture_output=True, text=True, check=True)
+    assert run.stdout == "21 [] False\n"
+
+
+@pytest.fixture(scope="module")
+def unset_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+    with local_app(tmp_path_factory.mktemp("app"), "--no-simulator") as app:
+        yield app
+
+
+def test_without_settings_the_functions_load_and_chat_names_what_is_missing(unset_app: LocalApp) -> None:
+    response = unset_app.chat({"prompt": "Hello"})
+    assert response.status_code == 503
+    error = response.json()["error"]
+    assert error["code"] == "not_configured"
+    for name in ("ENDPOINT", "KEY", "API_VERSION", "CHATGPT_DEPLOYMENT"):
+        assert f"AZURE_OPENAI_{name}" in error["message"]
+        unset_app.wait_for(f"AZURE_OPENAI_{name}: is missing")
+
+
+def test_callers_learn_the_names_of_bad_settings_and_operators_what_is_wrong(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    bad = {"AZURE_OPENAI_ENDPOINT": "https://name.example.com/openai", "AUTHENTICATION": "AZRUE"}
+    with local_app(tmp_path_factory.mktemp("app"), **bad) as app:
+        message = app.chat({"prompt": "Hello"}).json()["error"]["message"]
+        assert "AZURE_OPENAI_ENDPOINT" in message
+        assert "name.example.com" not in message
+        app.wait_for("must be the bare address of the resource: use https://name.example.com")
+        app.wait_for("'AZRUE', which is not 'AZURE', so an API key is needed")
+
+
+def test_the_switch_is_nothing_but_an_environment_variable(tmp_path_factory: pytest.TempPathFactory) -> None:
+    identity = "managed identity (system-assigned, or yours, by az login)"
+    for switch, expected in (({}, "API key"), ({"AUTHENTICATION": "AZURE"}, identity)):
+        with local_app(tmp_path_factory.mktemp("app"), **UNREACHABLE, **switch) as app:
+            response = app.chat({"prompt": "Hello"})
+            assert response.status_code == 502
+            assert response.json()["error"]["code"] in ("upstream_unreachable", "upstream_auth")
+            app.wait_for(f"API version v1, {expected}")
+
+
+def test_an_endpoint_that_cannot_be_reached_is_502(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with local_app(tmp_path_factory.mktemp("app"), **UNREACHABLE) as app:
+        response = app.chat({"prompt": "Hello"})
+        assert response.status_code == 502
+        assert response.json()["error"]["code"] == "upstream_unreachable"
+        assert "127.0.0.1" not in response.text
+
+
+def test_what_looks_like_a_mistake_in_the_settings_is_logged_once(folder: Path) -> None:
+    warning = "] AUTHENTICATION is 'AZRUE', which is not 'AZURE': an API key is used"
+    with local_app(folder, **UNREACHABLE, AUTHENTICATION="AZRUE") as app:
+        for _ in range(2):
+            assert app.chat({"prompt": "Hello"}).status_code == 502
+        assert app.output.count(warning) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/api/v1/models/a%0Ab", "model_not_found"),
+        ("GET", "/api/v1/models/%0A", "model_not_found"),
+        ("GET", "/api/v1/responses/a%0D%0Ab", "response_not_found"),
+        ("POST", "/api/openai/deployments/a%0Ab/chat/completions", "model_not_found"),
+    ],
+)
+def test_a_path_with_a_line_break_reaches_its_function(app: LocalApp, method: str, path: str, code: str) -> None:
+    executed = app.output.count("Executed 'Functions.")
+    response = app.http.request(method, path, json={"messages": []} if method == "POST" else None)
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == code
+    # Where the runtime's server answers by itself, the host waits in vain for the function.
+    eventually(lambda: app.output.count("Executed 'Functions."), lambda count: count > executed)
+    assert "The runtime answered by itself" not in app.output

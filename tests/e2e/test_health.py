@@ -1,0 +1,293 @@
+"""Readiness, its details and the timer, against the simulators."""
+
+import json
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+from azure.functions.timer import TimerRequest
+
+from local.serving import Servers
+from local.simulator import payloads
+from local.simulator.azure_openai import AzureOpenAISimulator
+from shared import gateway
+from shared.health import DEGRADED, DOWN, HEALTHY, UNHEALTHY, UP, Finding, Report, Unhealthy, Watch
+from tests.support.processes import Json, LocalApp, local_app, settings_for
+
+USER_ASSIGNED = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture
+def own_app(folder: Path) -> Iterator[LocalApp]:
+    """An app that knows nothing yet of its endpoint."""
+    with local_app(folder) as app:
+        yield app
+
+
+def ready(app: LocalApp) -> tuple[int, str]:
+    response = app.http.get("/api/health/ready")
+    assert response.headers["cache-control"] == "no-store"
+    assert list(response.json()) == ["status"]
+    return response.status_code, response.json()["status"]
+
+
+def detail(app: LocalApp) -> Json:
+    found: Json = app.http.get("/api/health").json()
+    return found
+
+
+def test_a_probe_shows_that_all_works_and_spends_no_token(own_app: LocalApp) -> None:
+    assert ready(own_app) == (200, "healthy")
+    (endpoint,) = detail(own_app)["endpoints"]
+    assert (endpoint["position"], endpoint["state"]) == (1, "up")
+    assert endpoint["reason"] == "identity, network and deployment work"
+    assert endpoint["latency_ms"] >= 0
+    assert endpoint["age_seconds"] >= 0
+    (seen,) = own_app.model.journal()
+    assert json.loads(seen.body)["messages"] == []
+    # Azure has refused it, so no model has read it.
+    assert seen.status == 400
+
+
+def test_1000_readers_cost_one_probe(own_app: LocalApp) -> None:
+    with ThreadPoolExecutor(100) as pool:
+        found = set(pool.map(lambda _: ready(own_app), range(1000)))
+    assert found == {(200, "healthy")}
+    (seen,) = own_app.model.journal()
+    assert seen.status == 400
+
+
+def test_1000_readers_of_a_failure_cost_one_probe_per_period(own_app: LocalApp) -> None:
+    own_app.model.script({"status": 500, "times": 9})
+    with ThreadPoolExecutor(100) as pool:
+        found = set(pool.map(lambda _: ready(own_app), range(1000)))
+    assert found == {(503, "unhealthy")}
+    # One for each five seconds that this may have taken.
+    assert len(own_app.model.journal()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "state", "reason"),
+    [
+        ({"status": 401, "body": payloads.WRONG_KEY}, "unhealthy", "down", "responded with 401 401. Check AZURE_OPENAI_KEY"),
+        ({"status": 403}, "unhealthy", "down", "responded with 403 AuthenticationTypeDisabled. Check AZURE_OPENAI_KEY"),
+        ({"status": 404}, "unhealthy", "down", "has no deployment 'gpt-4o-mini' (AZURE_OPENAI_CHATGPT_DEPLOYMENT)"),
+        ({"status": 404, "body": payloads.RESOURCE_NOT_FOUND}, "unhealthy", "down", "check AZURE_OPENAI_API_VERSION"),
+        ({"status": 429}, "degraded", "throttled", "throttled"),
+        ({"status": 500}, "unhealthy", "down", "responded with 500"),
+        ({"status": 200, "body": {}}, "unhealthy", "down", "responded with 200 to a chat without messages"),
+        ({"status": 400, "body": payloads.error("OperationNotSupported", "The chatCompletion operation does not work")},
+         "unhealthy", "down", "responded with 400 OperationNotSupported"),
+        ({"reset": True}, "unhealthy", "down", "cannot be reached; check AZURE_OPENAI_ENDPOINT"),
+        ({"hang": True}, "unhealthy", "down", "no response within 5 s"),
+    ],
+)  # fmt: skip
+def test_each_cause_has_its_own_state_and_reason(
+    own_app: LocalApp, script: Json, status: str, state: str, reason: str
+) -> None:
+    own_app.model.script(script)
+    assert ready(own_app) == (200 if status == "degraded" else 503, status)
+    found = detail(own_app)
+    assert found["status"] == status
+    assert found["endpoints"][0]["state"] == state
+    assert reason in found["endpoints"][0]["reason"]
+    assert len(own_app.model.journal()) == 1
+
+
+def test_a_missing_role_is_named_with_the_identity(folder: Path) -> None:
+    with local_app(folder, "--identity", AZURE_CLIENT_ID=USER_ASSIGNED) as app:
+        app.model.script({"status": 401, "body": payloads.PERMISSION_DENIED})
+        assert ready(app) == (503, "unhealthy")
+        reason = detail(app)["endpoints"][0]["reason"]
+        assert "'Cognitive Services OpenAI User'" in reason
+        assert USER_ASSIGNED in reason
+
+
+@pytest.mark.parametrize("script", [{"status": 400, "times": 99}, {"status": 500, "times": 99}, {"hang": True, "times": 99}])
+def test_an_identity_endpoint_in_trouble_is_told_within_the_probes_deadline(folder: Path, script: Json) -> None:
+    with local_app(folder, "--identity") as app:
+        app.identity.script(script)
+        response = app.http.get("/api/health/ready")
+        assert response.status_code == 503
+        assert response.elapsed.total_seconds() < 10
+        reason = detail(app)["endpoints"][0]["reason"]
+        assert "identity" in reason
+        assert app.model.journal() == []
+
+
+def test_a_setting_of_azure_identitys_that_it_refuses_is_named(folder: Path) -> None:
+    with local_app(folder, "--identity", AZURE_TOKEN_CREDENTIALS="ManagedIdentity") as app:
+        assert ready(app) == (503, "not_configured")
+        assert app.chat({"prompt": "Hello"}).status_code == 503
+        app.wait_for(
+            "AZURE_TOKEN_CREDENTIALS or AZURE_AUTHORITY_HOST: Invalid value for AZURE_TOKEN_CREDENTIALS: managedidentity"
+        )
+        assert "Unexpected" not in app.output
+
+
+def test_a_refused_token_is_replaced_for_a_probe_too(folder: Path) -> None:
+    with local_app(folder, "--identity") as app:
+        app.model.script({"status": 401, "body": payloads.WRONG_TOKEN})
+        assert ready(app) == (200, "healthy")
+
+
+def test_bad_settings_are_a_state_too(folder: Path) -> None:
+    with local_app(folder, "--no-simulator", HEALTH_CHECK_SCHEDULE="*/2 * * * * *") as app:
+        assert ready(app) == (503, "not_configured")
+        found = detail(app)
+        assert found["endpoints"] == []
+        assert "AZURE_OPENAI_ENDPOINT" in found["reason"]
+        assert app.http.get("/api/health/live").status_code == 200
+        app.wait_for("Executed 'Functions.health_probe' (Failed")
+
+
+@pytest.mark.parametrize(
+    ("order", "status"),
+    [(("down", "up", "up"), "degraded"), (("up", "down", "up"), "healthy"), (("down", "down"), "unhealthy")],
+)
+def test_the_first_endpoint_makes_the_difference_between_healthy_and_degraded(
+    app: LocalApp, folder: Path, order: tuple[str, ...], status: str
+) -> None:
+    settings = settings_for(app)
+    addresses = {"up": app.model.url, "down": "http://127.0.0.1:9"}
+    settings["AZURE_OPENAI_ENDPOINT"] = ",".join(addresses[state] for state in order)
+    settings["AZURE_OPENAI_KEY"] = ",".join([settings["AZURE_OPENAI_KEY"]] * len(order))
+    with local_app(folder, **settings) as several:
+        assert ready(several) == (503 if status == "unhealthy" else 200, status)
+        found = detail(several)["endpoints"]
+        assert [(endpoint["position"], endpoint["state"]) for endpoint in found] == list(enumerate(order, start=1))
+
+
+def test_a_call_that_was_just_served_is_as_good_as_a_probe(own_app: LocalApp) -> None:
+    assert own_app.chat({"prompt": "Hello"}).status_code == 200
+    assert ready(own_app) == (200, "healthy")
+    assert detail(own_app)["endpoints"][0]["reason"] == "has just served a call"
+    assert len(own_app.model.journal()) == 1
+
+
+@pytest.mark.parametrize("failure", [{"status": 500}, {"status": 401}, {"status": 404}, {"reset": True}])
+def test_steady_calls_that_fail_do_not_hide_that_nothing_works(own_app: LocalApp, failure: Json) -> None:
+    own_app.model.script({**failure, "times": 99})
+    for _ in range(3):
+        assert own_app.chat({"prompt": "Hello"}).status_code >= 500
+        assert ready(own_app) == (503, "unhealthy")
+    assert detail(own_app)["endpoints"][0]["state"] == "down"
+    assert "throttled" not in detail(own_app)["endpoints"][0]["reason"]
+
+
+def test_an_endpoint_that_rests_is_degraded_without_a_probe(own_app: LocalApp) -> None:
+    assert own_app.chat({"prompt": "Hello"}).status_code == 200
+    own_app.model.script({"status": 429, "headers": {"retry-after": "60"}})
+    assert own_app.chat({"prompt": "Hello"}).status_code == 429
+    assert ready(own_app) == (200, "degraded")
+    assert "cooling down for another" in detail(own_app)["endpoints"][0]["reason"]
+    assert len(own_app.model.journal()) == 2
+
+
+@pytest.mark.parametrize(("since", "found"), [({}, (200, "healthy")), ({"status": 401, "times": 9}, (503, "unhealthy"))])
+def test_what_calls_have_shown_since_counts_for_more_than_a_long_rest(
+    own_app: LocalApp, since: Json, found: tuple[int, str]
+) -> None:
+    own_app.model.script({"status": 429, "headers": {"retry-after": "3600"}}, since)
+    for _ in range(2):
+        own_app.chat({"prompt": "Hello"})
+    assert ready(own_app) == found
+
+
+def test_after_trouble_in_calls_older_knowledge_does_not_count(own_app: LocalApp) -> None:
+    assert ready(own_app) == (200, "healthy")
+    assert own_app.chat({"prompt": "Hello"}).status_code == 200
+    own_app.model.script({"status": 429, "headers": {"retry-after-ms": "1"}}, {"status": 500})
+    assert own_app.chat({"prompt": "Hello"}).status_code == 429
+    assert ready(own_app) == (503, "unhealthy")
+
+
+def test_recovery_is_seen_within_one_period(own_app: LocalApp) -> None:
+    own_app.model.script({"status": 500})
+    assert ready(own_app) == (503, "unhealthy")
+    while (found := ready(own_app)) != (200, "healthy"):
+        assert found == (503, "unhealthy")
+    assert len(own_app.model.journal()) == 2
+
+
+def test_live_and_chat_answer_while_200_readers_wait_for_a_probe(own_app: LocalApp) -> None:
+    own_app.model.script({"hang": True})
+    with ThreadPoolExecutor(200) as pool:
+        waiting = [pool.submit(own_app.http.get, "/api/health/ready") for _ in range(200)]
+        own_app.model.journal(requests=1)
+        # A client of its own: the other's connections are all in use.
+        with httpx2.Client(base_url=own_app.url, timeout=60) as http:
+            assert http.get("/api/health/live").json() == {"status": "alive"}
+            assert http.post("/api/chat", json={"prompt": "Hello"}).status_code == 200
+        own_app.model.permit()
+        assert {future.result().status_code for future in waiting} == {200}
+
+
+def test_strangers_see_one_word_and_details_need_a_key(folder: Path) -> None:
+    with local_app(folder, "--enable-auth") as app:
+        assert app.http.get("/api/health/live").status_code == 200
+        assert ready(app) == (200, "healthy")
+        assert app.http.get("/api/health").status_code == 401
+
+
+def test_the_timer_fires_on_its_schedule_and_on_demand(folder: Path) -> None:
+    with local_app(folder, HEALTH_CHECK_SCHEDULE="*/2 * * * * *") as app:
+        app.wait_for("Executed 'Functions.health_probe' (Succeeded")
+        assert "Reason='Timer fired at" in app.output
+        assert app.http.post("/admin/functions/health_probe", json={}).status_code == 202
+        app.wait_for("Executing 'Functions.health_probe' (Reason='This function was programmatically called")
+
+
+def test_the_timer_fails_visibly_when_nothing_works_and_tells_of_the_recovery(own_app: LocalApp) -> None:
+    own_app.model.script({"status": 500})
+    own_app.http.post("/admin/functions/health_probe", json={})
+    own_app.wait_for("Executed 'Functions.health_probe' (Failed")
+    own_app.wait_for("Endpoint 1 is down: responded with 500")
+    own_app.wait_for("The app is unhealthy")
+    while ready(own_app)[0] == 503:
+        pass
+    own_app.http.post("/admin/functions/health_probe", json={})
+    own_app.wait_for("The app is healthy again; it was unhealthy")
+
+
+@pytest.mark.anyio
+async def test_a_timer_that_is_past_due_probes_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    import function_app
+
+    model = AzureOpenAISimulator(["chat"], keys=["some-key"])
+    async with Servers() as servers:
+        monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", await servers.start(model.application()))
+        monkeypatch.setenv("AZURE_OPENAI_KEY", "some-key")
+        monkeypatch.setenv("AZURE_OPENAI_API_VERSION", "v1")
+        monkeypatch.setenv("AZURE_OPENAI_CHATGPT_DEPLOYMENT", "chat")
+        await function_app.health_probe(TimerRequest(past_due=True))
+        await gateway.reset()
+    assert [entry.status for entry in model.journal.entries] == [400]
+
+
+def test_an_invalid_schedule_is_named_and_the_default_used(folder: Path) -> None:
+    with local_app(folder, HEALTH_CHECK_SCHEDULE="now and then") as app:
+        assert "HEALTH_CHECK_SCHEDULE 'now and then' is not an NCRONTAB expression" in app.output
+        assert "0 */5 * * * * is used instead" in app.output
+        assert "health_probe: timerTrigger" in app.output
+        assert "in error" not in app.output
+        assert ready(app) == (200, "healthy")
+
+
+def test_the_watch_logs_what_is_not_healthy(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch()
+    up, down = Finding(UP, "fine", 0), Finding(DOWN, "gone", 0)
+    with caplog.at_level(logging.INFO):
+        watch.note(Report(HEALTHY, (up,)))
+        assert caplog.messages == []
+        watch.note(Report(DEGRADED, (down, up)))
+        assert caplog.messages == ["Endpoint 1 is down: gone", "The app is degraded"]
+        caplog.clear()
+        with pytest.raises(Unhealthy):
+            watch.note(Report(UNHEALTHY, (down, down)))
+        watch.note(Report(HEALTHY, (up, up)))
+        watch.note(Report(HEALTHY, (up, up)))
+    assert caplog.messages[-2:] == ["The app is unhealthy", "The app is healthy again; it was unhealthy"]

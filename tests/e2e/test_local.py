@@ -1,0 +1,203 @@
+"""`python -m local` as a user meets it: what it prints, where it takes settings from, and how it ends."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.settings import SET_BY_AZURE
+from tests.support.processes import PATIENCE, PROJECT, LocalApp, app_folder, local_app, settings_for, start_local
+
+# What settings.py reads besides the settings: whether the app runs in Azure.
+SET_BY_HOSTS = ("AZURE_FUNCTIONS_ENVIRONMENT", *SET_BY_AZURE)
+
+
+def test_it_prints_the_functions_as_func_start_does(app: LocalApp) -> None:
+    port = app.url.rpartition(":")[2]
+    assert "\nFunctions:\n\n\tazure_chat_completions: " in app.output
+    assert f"\n\tchat: [POST] http://localhost:{port}/api/chat\n" in app.output
+    assert "made up for the simulators (AZURE_OPENAI_ENDPOINT is not set)" in app.output
+    assert re.search(r"simulator of Azure OpenAI at http://127\.0\.0\.1:\d+; it answers without a model", app.output)
+
+
+def test_the_chat_pages_address_comes_first(folder: Path) -> None:
+    with local_app(folder, PYTHONDEVMODE="") as app:
+        first = app.output.splitlines()[0]
+        assert first == f"Chat page: http://localhost:{app.port}/api/playground"
+        assert app.http.get("/api/playground").status_code == 200
+
+
+def test_it_logs_invocations_as_the_host_does(app: LocalApp) -> None:
+    app.chat({"prompt": "Hello"})
+    stamp = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\]"
+    assert re.search(stamp + r" Executing 'Functions\.chat' \(Reason='This function was programmatically called", app.output)
+    app.wait_for("Executed 'Functions.chat' (Succeeded, Id=")
+
+
+def test_ask_prints_a_streamed_reply(folder: Path) -> None:
+    process = start_local(app_folder(folder), "--port", "0", "--ask", "What's up?")
+    app = LocalApp(process)
+    try:
+        app.wait_for("data: [DONE]")
+        assert "$ curl -N http://localhost:" in app.output
+        assert app.output.count('data: {"delta":') > 5
+        said = "".join(json.loads(delta)["delta"] for delta in re.findall(r'data: (\{"delta":.*\})', app.output))
+        assert "“What's up?”" in said
+    finally:
+        assert app.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("state", ["idle", "streaming", "waiting for a token"])
+def test_it_ends_at_once_and_leaves_no_process_and_no_port(folder: Path, number: signal.Signals, state: str) -> None:
+    app = LocalApp(start_local(app_folder(folder), "--port", "0", "--identity"))
+    with app.connection() as caller:
+        if state == "idle":
+            # Taken by then: asyncio trips over a connection that comes while it stops to listen.
+            caller.sendall(b"GET /api/health/live HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert caller.recv(12) == b"HTTP/1.1 200"
+        else:
+            app.model.script({"step": True})
+            app.identity.script({"hang": state == "waiting for a token", "times": 9})
+            caller.sendall(b'POST /api/chat HTTP/1.1\r\nhost: a\r\ncontent-length: 29\r\n\r\n{"prompt":"Hi","stream":true}')
+            (app.identity if state == "waiting for a token" else app.model).journal(requests=1)
+        children = Path(f"/proc/{app.process.pid}/task/{app.process.pid}/children")
+        assert children.read_text() == ""
+        assert app.stop(number) == (-number if number == signal.SIGKILL else 0)
+    if number != signal.SIGKILL:
+        assert app.output.endswith("Stopped.\n(end of output)\n")
+        assert "Traceback" not in app.output
+    for address in (app.url, app.model.url, app.identity.url):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+
+
+@pytest.mark.parametrize("after", [0.1, 0.6, 1.2])
+def test_it_ends_while_it_starts(folder: Path, after: float) -> None:
+    process = start_local(app_folder(folder), "--port", "0", "--ask", "Hello")
+    try:
+        process.communicate(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode in (0, -signal.SIGTERM), output
+
+
+def test_it_ends_while_it_asks(app: LocalApp, folder: Path) -> None:
+    settings = settings_for(app)
+    app.model.script({"hang": True})
+    asking = LocalApp(start_local(app_folder(folder), "--port", "0", "--ask", "Hello", **settings))
+    app.model.journal(requests=1)
+    assert asking.stop() == 0
+    assert app.model.journal(ended=1)[0].disconnected
+
+
+def test_a_port_that_is_taken_is_one_clear_line(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start_local(app_folder(folder), "--port", str(port))
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert output == (
+        f"Port {port} is unavailable. Close the process using that port, or specify another port using --port"
+        ' (with make: make start ARGS="--port 8080").\n'
+    )
+
+
+def test_identity_and_no_simulator_exclude_each_other(folder: Path) -> None:
+    process = start_local(app_folder(folder), "--identity", "--no-simulator")
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert "not allowed with" in output
+
+
+def test_with_settings_in_place_it_talks_to_that_endpoint(app: LocalApp, folder: Path) -> None:
+    with local_app(folder, **settings_for(app)) as configured:
+        assert f"Model:     {app.model.url}" in configured.output
+        assert f"Settings:  {', '.join(settings_for(app))} from the process environment" in configured.output
+        app.model.clear()
+        assert "simulator" not in configured.output
+        assert configured.chat({"prompt": "Hello"}).status_code == 200
+        assert len(app.model.journal()) == 1
+
+
+def test_settings_come_from_local_settings_json(app: LocalApp, folder: Path) -> None:
+    values = {**settings_for(app), "MAX_BODY_BYTES": "200", "REQUEST_TIMEOUT_SECONDS": None, "STREAM_USAGE": True}
+    app_folder(folder)
+    (folder / "local.settings.json").write_text(json.dumps({"IsEncrypted": False, "Values": values}))
+    configured = LocalApp(start_local(folder, "--port", "0", MAX_BODY_BYTES="100", AZURE_OPENAI_ENDPOINT=""))
+    try:
+        assert "Skipping 'MAX_BODY_BYTES' from local settings as it's already defined" in configured.output
+        assert "Skipping 'REQUEST_TIMEOUT_SECONDS' because value is null" in configured.output
+        assert "4 value(s) from local.settings.json" in configured.output
+        assert configured.chat({"prompt": "Hello"}).status_code == 200
+        assert configured.chat({"prompt": "a" * 150}).status_code == 413
+        assert len(app.model.journal()) == 1
+    finally:
+        assert configured.stop() == 0
+
+
+def test_settings_come_from_the_dotenv_file_too(app: LocalApp, folder: Path) -> None:
+    app_folder(folder)
+    content = "".join(f"{name}={value}\n" for name, value in settings_for(app).items())
+    (folder / "azureopenai.env").write_text(content)
+    configured = LocalApp(start_local(folder, "--port", "0"))
+    try:
+        assert (
+            "AZURE_OPENAI_KEY, AZURE_OPENAI_API_VERSION, AZURE_OPENAI_CHATGPT_DEPLOYMENT from azureopenai.env"
+            in configured.output
+        )
+        assert configured.chat({"prompt": "Hello"}).status_code == 200
+        assert len(app.model.journal()) == 1
+    finally:
+        assert configured.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("not JSON", "is ignored, because it is not a valid JSON object"),
+        ('{"Values": {"STREAM_USAGE": "true"}}', "Failed to decrypt settings."),
+    ],
+)
+def test_local_settings_that_cannot_be_used_are_told_about(folder: Path, content: str, told: str) -> None:
+    app_folder(folder)
+    (folder / "local.settings.json").write_text(content)
+    app = LocalApp(start_local(folder, "--port", "0"))
+    try:
+        # With the other settings, and where a list of functions has not pushed it off the screen.
+        assert [line.startswith("Error:") for line in app.output.splitlines() if told in line] == [True, True]
+    finally:
+        assert app.stop() == 0
+
+
+def test_an_unknown_route_or_method_is_an_empty_404(app: LocalApp) -> None:
+    for response in (app.http.get("/api/chat"), app.http.post("/api/chats"), app.http.post("/chat")):
+        assert (response.status_code, response.content) == (404, b"")
+
+
+def test_the_examples_hold_every_setting_and_work(folder: Path) -> None:
+    example = json.loads((PROJECT / "local.settings.json.example").read_text())
+    named = re.findall(r'"([A-Z][A-Z_]+)"', (PROJECT / "shared" / "settings.py").read_text())
+    known = {name for name in named if "_" in name or name == "AUTHENTICATION"} - {"AZURE_OPENAI_API_KEY", *SET_BY_HOSTS}
+    assert set(example["Values"]) - {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"} == known
+    env = {k: v for k, v in example["Values"].items() if k != "AzureWebJobsStorage"}
+    dotenv = (PROJECT / "azureopenai.env.example").read_text()
+    assert {line.partition("=")[0] for line in dotenv.splitlines() if not line.startswith("#")} <= set(env)
+    check = "import os; from shared.settings import Settings; Settings.from_env(os.environ)"
+    app_folder(folder)
+    for filled_in, status in ((str, 1), (fill_in, 0)):
+        values = {name: filled_in(value) for name, value in env.items()}
+        assert subprocess.run([sys.executable, "-c", check], cwd=folder, env=values, check=False).returncode == status
+    (folder / "azureopenai.env").write_text(fill_in(dotenv))
+    subprocess.run([sys.executable, "-c", check], cwd=folder, env={}, check=True)
+
+
+def fill_in(example: str) -> str:
+    """An example after somebody has put in what only they know."""
+    return example.replace("https://NAME.", "https://name.").replace("KEY-OF-THE-RESOURCE", "a-key")

@@ -1,0 +1,193 @@
+"""What is deployed is the app and nothing else, and it needs nothing else."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import packaging
+from tests.support.processes import PROJECT
+
+# What lies beside the app, or will: secrets, settings, and what tools make.
+PLANTED = (
+    ".azure/config.json",
+    ".azure/prod/.env",
+    ".coverage",
+    ".coverage.host.1.x",
+    ".devcontainer/devcontainer.json",
+    ".dockerignore",
+    ".env",
+    ".env.local",
+    ".git/config",
+    ".gitattributes",
+    ".github/workflows/ci.yml",
+    ".hypothesis/examples/x",
+    ".mypy_cache/3.13/x.json",
+    ".pytest_cache/README.md",
+    ".ruff_cache/x",
+    ".venv/bin/python",
+    ".venv/lib/python3.13/site-packages/x.py",
+    ".vscode/settings.json",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Dockerfile",
+    "__azurite_db_blob__.json",
+    "__blobstorage__/x",
+    "__pycache__/function_app.cpython-313.pyc",
+    "__queuestorage__/x",
+    "azure.yaml",
+    "azureopenai.env",
+    "bench/results.json",
+    "docs/guide.md",
+    "docs/images/x.svg",
+    "infra.md",
+    "infra/main.bicep",
+    "local.settings.json",
+    "prod.env",
+    "shared/.env",
+    "shared/__pycache__/chat.cpython-313.pyc",
+    "tests/node/node_modules/openai/index.js",
+    "tests/x",
+)
+NAMES = """
+import json, function_app
+print(json.dumps(sorted(function.get_function_name() for function in function_app.app.get_functions())))
+"""
+
+
+def the_app() -> set[str]:
+    """All that is to be deployed."""
+    modules = {path for path in packaging.tracked() if re.fullmatch(r"shared/[\w/]+\.(py|html|css|js|json)", path)}
+    return {"function_app.py", "host.json", "requirements.txt", *modules}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project as it is on the disk of somebody who has worked on it for a while."""
+    folder = tmp_path_factory.mktemp("project")
+    packaging.copy_files(PROJECT, packaging.tracked(), folder)
+    for path in PLANTED:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def package(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What Core Tools would publish of it."""
+    folder = tmp_path_factory.mktemp("package")
+    funcignore = (project / ".funcignore").read_text()
+    paths = {path for path in packaging.files_in(project) if packaging.packed(funcignore, path)}
+    packaging.copy_files(project, paths, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def azure_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python as in Azure, with the runtime and requirements.txt and nothing else."""
+    folder = tmp_path_factory.mktemp("azure") / "venv"
+    required = (PROJECT / "requirements-local.txt").read_text()
+    (runtime,) = re.findall(r"^azure-functions-runtime==\S+$", required, re.MULTILINE)
+    python = folder / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    wanted = ["-r", str(PROJECT / "requirements.txt"), runtime]
+    subprocess.run([python, "-m", "pip", "install", "--disable-pip-version-check", "-q", *wanted], check=True)
+    return python
+
+
+def test_exactly_the_app_is_published(package: Path) -> None:
+    assert packaging.files_in(package) == the_app()
+
+
+def test_azd_which_reads_funcignore_as_git_would_deploys_the_same(project: Path, tmp_path: Path) -> None:
+    git = ["git", f"--git-dir={tmp_path / 'git'}", f"--work-tree={project}"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    listing = [*git, "ls-files", "-z", "--others", "--exclude-from=.funcignore"]
+    listed = subprocess.run(listing, cwd=project, capture_output=True, text=True, check=True).stdout
+    assert set(filter(None, listed.split("\0"))) == the_app()
+
+
+@pytest.mark.timeout(600)
+def test_what_is_published_loads_with_nothing_but_its_requirements(
+    package: Path, azure_python: Path, tmp_path: Path
+) -> None:
+    tools = tmp_path / "tools"
+    packaging.copy_files(PROJECT, {"local/__init__.py", "local/host/__init__.py", "local/host/worker.py"}, tools)
+    shutil.copy(PROJECT / "tests" / "support" / "load_package.py", tools)
+    environ = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [azure_python, tools / "load_package.py", package]
+    run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    # What the project's own environment finds, without the runtime.
+    here = [sys.executable, "-c", NAMES]
+    names = subprocess.run(here, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True).stdout
+    assert found["functions"] == json.loads(names) != []
+    assert found["imports"] > 0
+    # What sends telemetry is for those who want it.
+    assert found["missing"] == ["opentelemetry.exporter", "opentelemetry.sdk"]
+
+
+def test_an_image_has_exactly_the_app(project: Path) -> None:
+    sources = packaging.copied((PROJECT / "Dockerfile").read_text())
+    assert sources == {"requirements.txt", "host.json", "function_app.py", "shared"}
+    for source in sources:
+        assert (PROJECT / source).exists()
+    dockerignore = (PROJECT / ".dockerignore").read_text()
+    assert {path for path in packaging.files_in(project) if packaging.sent(dockerignore, path)} == the_app()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hit", "missed"),
+    [
+        ("infra", ["infra", "infra/main.bicep", "infra.md", "infra-old/x"], ["infrastructure.py", "shared/infra"]),
+        ("/infra", ["infra/main.bicep"], ["shared/infra"]),
+        ("**/__pycache__", ["shared/__pycache__/x.pyc", "a/b/__pycache__/x.pyc"], ["__pycache__/x.pyc", "a/x__pycache__"]),
+        ("*.env", ["prod.env", "prod.env.example"], [".env", "shared/prod.env", "prod.environment", "prodxenv"]),
+        (".env", [".env", ".env.local"], [".envrc", "xenv", "shared/.env"]),
+        ("docs/*/x", ["docs/a/x", "docs/a/x/y"], ["docs/x", "docs/a/b/x"]),
+    ],
+)
+def test_patterns_begin_at_the_root_and_end_with_a_word(pattern: str, hit: list[str], missed: list[str]) -> None:
+    assert [path for path in hit + missed if packaging.hits(pattern, path)] == hit
+
+
+def test_exclamation_marks_win_but_for_what_is_never_packed() -> None:
+    for funcignore in ("shared\n!shared/x\n", "!shared/x\nshared\n"):
+        assert packaging.packed(funcignore, "shared/x")
+        assert packaging.packed(funcignore, "shared/x/y")
+        assert not packaging.packed(funcignore, "shared/y")
+    assert packaging.packed("\n  \n# shared\n", "shared/y")
+    for never in (".git/config", "a/.vscode/x", "a/.gitignore", "local.settings.json", "Local.Settings.json", ".funcignore"):
+        assert not packaging.packed(f"!{never}", never)
+
+
+def test_the_last_pattern_of_dockerignore_wins() -> None:
+    assert not packaging.sent("*\n", "a/b")
+    assert packaging.sent("*\n!a\n", "a/b/c")
+    assert not packaging.sent("!a\n*\n", "a/b")
+    assert not packaging.sent("*\n!a/*.py\n", "a/x.pyc")
+    assert not packaging.sent("**/x\n", "x")
+    assert packaging.sent("# *\nx\n", "a/x")
+
+
+def test_copied_knows_all_forms_of_copy() -> None:
+    dockerfile = r"""
+    FROM x AS first
+    COPY --chown=a:b --chmod=755 ./one two/ /there/
+    copy ["with space", "three", "/there/"]
+    COPY four \
+      # in between
+      five \
+      /there/
+    COPY --chown=a:b --from=first six /there/
+    # COPY seven /there/
+    RUN echo COPY eight /there/
+    ADD nine /there/
+    """
+    assert packaging.copied(dockerfile) == {"one", "two", "with space", "three", "four", "five", "nine"}

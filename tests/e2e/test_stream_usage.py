@@ -1,0 +1,106 @@
+"""STREAM_USAGE: Azure is asked for the usage of streams, and callers who have not asked see nothing of it."""
+
+import itertools
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.streaming.filters import WithoutUsage
+from tests.support.calls import chat_record
+from tests.support.gateway_calls import CALLER, CHAT, MESSAGES
+from tests.support.processes import Json, Simulator
+from tests.support.upstreams import Gateway
+
+
+def event(data: str, end: str) -> bytes:
+    return f"data: {data}{end}".encode()
+
+
+@pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\r\r"])
+def test_the_usage_nobody_asked_for_is_taken_out_wherever_the_stream_is_split(end: str) -> None:
+    chunks = ['{"choices":[],"usage":null,"model":"m"}', '{"choices":[{"delta":{"content":"\\"usage\\":{"}}],"usage":null}']
+    last = '{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}'
+    usage = '{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}'
+    kept = [event(data, end) for data in (*chunks, last)]
+    raw = b"".join([*kept, event(usage, end), event("[DONE]", end)])
+    expected = b"".join([*kept, event("[DONE]", end)])
+    for at, further in itertools.product(range(len(raw) + 1), (0, 3)):
+        pieces = [piece for piece in (raw[:at], raw[at : at + further], raw[at + further :]) if piece]
+        record = chat_record()
+        events = WithoutUsage(record)
+        seen = [*map(events.feed, pieces), events.end()]
+        assert b"".join(seen) == expected
+        assert record.metadata.usage
+        assert record.metadata.usage.completion_tokens == 4
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_the_usage_is_taken_out_of_an_event_without_its_end(end: str) -> None:
+    record = chat_record()
+    events = WithoutUsage(record)
+    raw = f'data: {{"choices":[],"usage":{{"prompt_tokens":3,"completion_tokens":4}}}}{end}'
+    assert events.feed(b"data: 1\n\n" + raw.encode()) + events.end() == b"data: 1\n\n"
+    assert record.metadata.usage
+
+
+class TestStreamUsage:
+    @pytest.fixture(params=["2025-04-01-preview", "v1"])
+    def asking(self, request: pytest.FixtureRequest, gateway: Gateway, model: Simulator) -> Simulator:
+        gateway.configure(model.url, STREAM_USAGE="true", AZURE_OPENAI_API_VERSION=request.param)
+        return model
+
+    @pytest.mark.parametrize(
+        ("given", "sent"),
+        [
+            (None, {"include_usage": True}),
+            ({"include_usage": False}, {"include_usage": True}),
+            ({"include_obfuscation": False}, {"include_obfuscation": False, "include_usage": True}),
+        ],
+    )
+    def test_azure_is_asked_and_the_caller_sees_nothing_of_it(
+        self, gateway: Gateway, asking: Simulator, given: Json | None, sent: Json
+    ) -> None:
+        response = gateway.http.post(
+            CHAT, json={**MESSAGES, "temperature": 0.5, "stream": True, "stream_options": given}, headers=CALLER
+        )
+        (entry,) = asking.journal(ended=1)
+        body = msgspec.json.decode(entry.body)
+        assert (body["stream_options"], body["temperature"], body["messages"]) == (sent, 0.5, MESSAGES["messages"])
+        assert entry.usage
+        assert b'"usage": {' not in response.content
+        assert response.content.endswith(b"data: [DONE]\n\n")
+        assert b'"finish_reason": "stop"' in response.content
+
+    @pytest.mark.parametrize("options", [{"include_usage": True}, {"include_usage": "yes"}, [1], "nonsense"])
+    def test_options_of_the_callers_are_left_alone(self, gateway: Gateway, asking: Simulator, options: Any) -> None:
+        asking.script({"raw": "data: {}\n\n", "headers": {"content-type": "text/event-stream"}})
+        body = {**MESSAGES, "stream": True, "stream_options": options}
+        gateway.http.post(CHAT, json=body, headers=CALLER)
+        assert msgspec.json.decode(asking.journal()[0].body)["stream_options"] == options
+
+    def test_who_asks_gets_it(self, gateway: Gateway, asking: Simulator) -> None:
+        body = {**MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
+        assert b'"usage": {' in gateway.http.post(CHAT, json=body, headers=CALLER).content
+
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [(CHAT, MESSAGES), ("/api/v1/embeddings", {"input": "a"}), ("/api/v1/responses", {"input": "a", "stream": True})],
+    )
+    def test_other_calls_are_as_they_were(self, gateway: Gateway, asking: Simulator, path: str, body: Json) -> None:
+        gateway.http.post(path, json=body, headers=CALLER).raise_for_status()
+        assert b"stream_options" not in asking.journal()[0].body
+
+    def test_versions_that_do_not_know_it_are_not_asked(self, gateway: Gateway, model: Simulator) -> None:
+        gateway.configure(model.url, STREAM_USAGE="true", AZURE_OPENAI_API_VERSION="2024-06-01")
+        gateway.http.post(CHAT, json={**MESSAGES, "stream": True}, headers=CALLER).raise_for_status()
+        assert b"stream_options" not in model.journal()[0].body
+
+    @pytest.mark.parametrize("split", [1, 2, 3, 5, 7, 11, 0])
+    def test_the_caller_misses_nothing_however_the_bytes_come(self, gateway: Gateway, asking: Simulator, split: int) -> None:
+        begin = 'data: {"choices":[{"delta":{"content":"é"}}],"usage":null}\r\n\r\n: note\n\n'
+        usage = 'data: {"choices":[],"usage":{"prompt_tokens":3}}\n\n'
+        raw = f"{begin}{usage}data: [DONE]\n\n"
+        asking.script({"raw": raw, "split": split, "headers": {"content-type": "text/event-stream"}})
+        response = gateway.http.post(CHAT, json={**MESSAGES, "stream": True}, headers=CALLER)
+        assert response.text == f"{begin}data: [DONE]\n\n"

@@ -1,0 +1,179 @@
+"""Streams end to end: silence, breaks, and callers who leave, on the chat endpoint and in OpenAI's wire format."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx2
+import openai
+import pytest
+
+from shared.streaming import sse
+from tests.support.gateway_calls import CALLER, MESSAGES
+from tests.support.processes import Json, Simulator
+from tests.support.upstreams import CALLER_KEY, Gateway
+
+PATHS = ["/api/chat", "/api/v1/chat/completions", "/api/v1/responses"]
+BODY: Json = {**MESSAGES, "input": "Hello"}
+# More pieces than anybody waits for here.
+ENDLESS = {"reply": "word " * 2_000, "pace": 0.1}
+
+
+def body_for(path: str, *, stream: bool) -> Json:
+    """A body that holds no field which the operation does not know."""
+    fields = {"input": "Hello"} if path.endswith("responses") else MESSAGES
+    return {**fields, "stream": stream}
+
+
+@contextmanager
+def streamed(gateway: Gateway, path: str) -> Iterator[httpx2.Response]:
+    with gateway.http.stream("POST", path, json=body_for(path, stream=True), headers=CALLER) as response:
+        assert response.status_code == 200
+        yield response
+
+
+def sdk(gateway: Gateway) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{gateway.app.url}/api/v1", api_key=CALLER_KEY, max_retries=0)
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 3])
+@pytest.mark.parametrize("path", PATHS)
+def test_a_cut_gives_the_pieces_and_one_error_event(gateway: Gateway, model: Simulator, path: str, pieces: int) -> None:
+    model.script({"reply": "one and two and three and four", "cut": pieces})
+    with streamed(gateway, path) as response:
+        text = response.read()
+    *events, last = sse.EventParser().feed(text)
+    for number, piece in enumerate(("one and", " two and", " three and", " four")):
+        assert (json.dumps(piece).encode() in b"".join(events)) == (number < pieces)
+    error = json.loads(last)["error"]
+    assert (error["type"], error["code"]) == ("server_error", "stream_broken")
+    assert text.count(b'"error":{') == 1
+    assert b"[DONE]" not in text
+
+
+def test_the_sdk_gets_the_pieces_and_raises(gateway: Gateway, model: Simulator) -> None:
+    model.script({"reply": "one and two and three", "cut": 2})
+    with sdk(gateway) as client:
+        chunks = client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "a"}], stream=True)
+        pieces = (chunk.choices[0].delta.content for chunk in chunks if chunk.choices)
+        assert [next(pieces) for _ in range(3)] == ["", "one and", " two and"]
+        with pytest.raises(openai.APIError, match="interrupted"):
+            next(pieces)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_stream_that_stays_silent_ends_with_an_error_event(gateway: Gateway, model: Simulator, path: str) -> None:
+    gateway.configure(model.url, STREAM_IDLE_SECONDS="0.5")
+    model.script({"reply": "one and two", "step": True})
+    model.permit()
+    with streamed(gateway, path) as response:
+        *events, last = sse.EventParser().feed(response.read())
+    assert b'"one and"' in b"".join(events)
+    assert json.loads(last)["error"]["code"] == "stream_broken"
+    assert model.journal(ended=1)[0].disconnected
+
+
+def test_the_sdk_passes_over_keep_alive_comments(gateway: Gateway, model: Simulator) -> None:
+    gateway.configure(model.url, KEEP_ALIVE_INTERVAL=0.2)
+    script = {"reply": "one and two", "pace": 0.7}
+    model.script(script, script)
+    with streamed(gateway, "/api/v1/chat/completions") as response:
+        text = response.read()
+    assert text.count(sse.COMMENT) >= 4
+    assert text.endswith(b"data: [DONE]\n\n")
+    with sdk(gateway) as client:
+        stream = client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "a"}], stream=True)
+        assert [chunk.choices[0].delta.content for chunk in stream if chunk.choices] == ["", "one and", " two", None]
+
+
+def test_after_15_seconds_of_silence_a_comment_comes(gateway: Gateway, model: Simulator) -> None:
+    model.script({"reply": "one", "step": True})
+    with streamed(gateway, "/api/v1/chat/completions") as response:
+        chunks = response.iter_bytes()
+        started = time.monotonic()
+        while (chunk := next(chunks)) != sse.COMMENT:
+            assert b": keep-alive" not in chunk
+        assert 14 < time.monotonic() - started < 60
+        model.permit()
+        assert b"".join(chunks).endswith(b"data: [DONE]\n\n")
+
+
+def test_a_comment_never_stands_inside_an_event(gateway: Gateway, model: Simulator) -> None:
+    gateway.configure(model.url, KEEP_ALIVE_INTERVAL=0.1)
+    raw = 'data: {"choices":[]}\n\ndata: {"choices":[],"x":1}\r\n\r\ndata: [DONE]\n\n'
+    model.script({"raw": raw, "split": 6, "pace": 0.25, "headers": {"content-type": "text/event-stream"}})
+    with streamed(gateway, "/api/v1/chat/completions") as response:
+        text = response.read()
+    assert text.count(sse.COMMENT) >= 5
+    assert text.replace(sse.COMMENT, b"") == raw.encode()
+    assert [bytes(data) for data in sse.EventParser().feed(text)] == [b'{"choices":[]}', b'{"choices":[],"x":1}', b"[DONE]"]
+
+
+class TestCallersWhoLeave:
+    @pytest.mark.parametrize("stream", [True, False])
+    @pytest.mark.parametrize("path", PATHS)
+    def test_leaving_before_the_headers_ends_the_call_to_azure(
+        self, gateway: Gateway, model: Simulator, path: str, stream: bool
+    ) -> None:
+        model.script({"hang": True})
+        body = json.dumps(body_for(path, stream=stream)).encode()
+        with gateway.app.sent("POST", path, body, api_key=CALLER_KEY):
+            model.journal(requests=1)
+        assert model.journal(ended=1)[0].disconnected
+
+    @pytest.mark.parametrize("path", PATHS)
+    def test_leaving_in_mid_stream_ends_the_call_to_azure(self, gateway: Gateway, model: Simulator, path: str) -> None:
+        model.script(ENDLESS)
+        with streamed(gateway, path) as response:
+            next(response.iter_bytes())
+        (seen,) = model.journal(ended=1)
+        assert seen.disconnected
+        assert seen.chunks < 1000
+
+    def test_leaving_while_a_body_comes_ends_the_call_to_azure(self, gateway: Gateway, model: Simulator) -> None:
+        model.script({"raw": "{" + " " * 100_000, "split": 1, "pace": 0.1})
+        body = json.dumps(MESSAGES).encode()
+        with gateway.app.sent("POST", "/api/v1/chat/completions", body, api_key=CALLER_KEY):
+            model.journal(requests=1)
+            assert gateway.state_when(lambda state: bool(state["connections"]))["connections"] == 1
+        assert model.journal(ended=1)[0].disconnected
+
+    def test_one_who_stays_and_takes_nothing_is_held_to_have_left(self, gateway: Gateway, model: Simulator) -> None:
+        gateway.configure(model.url, STREAM_IDLE_SECONDS="1")
+        headers = {"content-type": "text/event-stream"}
+        model.script({"raw": "data: {}\n\n" * 6_000_000, "split": 1_000_000, "headers": headers})
+        body = json.dumps(body_for("/api/v1/chat/completions", stream=True)).encode()
+        with gateway.app.sent("POST", "/api/v1/chat/completions", body, api_key=CALLER_KEY):
+            assert model.journal(ended=1)[0].disconnected
+            assert gateway.state_when(lambda state: not state["calls_in_flight"])["calls_in_flight"] == 0
+            gateway.app.wait_for("error=caller_gone cause=ClientStalled")
+        assert "Traceback" not in gateway.app.output
+
+    def test_200_of_them_leave_nothing_behind(self, gateway: Gateway, model: Simulator) -> None:
+        connections: list[socket.socket] = []
+
+        def call(path: str, stream: bool) -> None:
+            body = json.dumps(body_for(path, stream=stream)).encode()
+            connections.append(gateway.app.sent("POST", path, body, api_key=CALLER_KEY))
+
+        gateway.http.post("/api/chat", json={"prompt": "Hello"}).raise_for_status()
+        before = gateway.state()
+        model.clear()
+        for path in PATHS[:2]:
+            for stream, script in ((True, {"step": True}), (False, {"hang": True})):
+                came = len(model.journal())
+                model.script({**script, "times": 50})
+                for _ in range(50):
+                    call(path, stream)
+                model.journal(requests=came + 50)
+        assert gateway.state()["calls_in_flight"] == 200
+        for connection in connections:
+            connection.close()
+        assert all(seen.disconnected for seen in model.journal(ended=200))
+        after = gateway.state_when(lambda state: not state["calls_in_flight"] and state["tasks"] <= before["tasks"])
+        assert (after["calls_in_flight"], after["connections"]) == (0, 0)
+        assert after["tasks"] <= before["tasks"]
+        assert after["sockets"] <= before["sockets"]
+        assert after["cooldowns"] == [0]

@@ -1,0 +1,59 @@
+"""Runs the local host with the functions of host_app.py, in place of this project's app.
+
+test_host_*.py have a test for each fact, named after it. What the real host does and this one does not is listed in
+local/README.md.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+
+from tests.support.processes import PROJECT, Json, Running, app_folder, set_prefix, start_local
+
+STAMP = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\] "
+SETTINGS = {"SCHEDULE": "0 0 9 * * *", "AzureWebJobs.switched_off.Disabled": "true"}
+
+
+class HostApp(Running):
+    """The functions of host_app.py, in place of this project's app."""
+
+    folder: Path
+
+    def key(self, what: str) -> str:
+        """One of the keys that --enable-auth prints."""
+        found = re.search(rf"x-functions-key: (\S+) \({re.escape(what)}\)", self.output)
+        assert found, self.output
+        return found[1]
+
+    def get(self, path: str, key: str) -> httpx2.Response:
+        return self.http.get(path, headers={"x-functions-key": key})
+
+
+@contextmanager
+def host_app(
+    folder: Path,
+    *options: str,
+    port: int | None = 0,
+    prefix: str | None = None,
+    local_settings: Json | None = None,
+    environ: Mapping[str, str],
+) -> Iterator[HostApp]:
+    """The local host with the functions of host_app.py; on a free port unless `port` is None."""
+    app_folder(folder)
+    shutil.copy(PROJECT / "tests" / "support" / "host_app.py", folder / "function_app.py")
+    if prefix is not None:
+        set_prefix(folder, prefix)
+    if local_settings:
+        (folder / "local.settings.json").write_text(json.dumps(local_settings))
+    port_option = [] if port is None else ["--port", str(port)]
+    host = HostApp(start_local(folder, "--no-simulator", *port_option, *options, **environ))
+    host.folder = folder
+    try:
+        yield host
+    finally:
+        assert host.stop() == 0, host.output

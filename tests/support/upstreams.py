@@ -1,0 +1,138 @@
+"""Endpoints for the app to call, in a thread of the test's process, and an app whose endpoints a test can exchange."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from local.serving import Servers
+from local.simulator.azure_openai import AzureOpenAISimulator
+from tests.support.processes import Json, LocalApp, Simulator, eventually, local_app
+
+KEY = "key-of-the-simulators"
+DEPLOYMENTS = ("chat", "other")
+CALLER_KEY = "a-caller-key-of-these-tests"
+
+type Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+# Appended to a copy of the app: other settings for the same process, and a look inside.
+CONTROLS = """
+
+import asyncio
+from pathlib import Path
+
+from shared.gateway import reset
+from shared.streaming import response as streaming_response
+
+
+@app.route(route="test/settings", methods=["PUT"], auth_level=OPEN)
+async def test_settings(req: Request) -> Response:
+    await reset()
+    settings = await req.json()
+    streaming_response.KEEP_ALIVE_INTERVAL = settings.pop("KEEP_ALIVE_INTERVAL", 15.0)
+    os.environ.update(settings)
+    return JSONResponse({})
+
+
+@app.route(route="test/state", methods=["GET"], auth_level=OPEN)
+async def test_state(req: Request) -> Response:
+    gateway = shared_gateway()
+    session = gateway.clients.http.pooled
+    connections = len(session.connector._acquired) if session else 0
+    return JSONResponse(
+        {
+            "calls_in_flight": gateway.failover.slots.taken,
+            "connections": connections,
+            "cooldowns": [len(endpoint.cooldowns) for endpoint in gateway.clients.endpoints],
+            "tasks": len(asyncio.all_tasks()),
+            "sockets": sum(path.is_socket() for path in Path("/proc/self/fd").iterdir()),
+        }
+    )
+"""
+
+
+class Upstreams:
+    """Runs servers on an event loop of its own; a context, at whose end all of them stop."""
+
+    def __enter__(self) -> "Upstreams":
+        self.loop = asyncio.new_event_loop()
+        self.thread = Thread(target=self.loop.run_forever)
+        self.thread.start()
+        self.servers = Servers()
+        self.streams = AsyncExitStack()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run(self.close())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+    async def close(self) -> None:
+        await self.streams.aclose()
+        await self.servers.aclose()
+        # Handlers that still wait for something.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def run[T](self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
+
+    def azure(self) -> Simulator:
+        """Start a simulator of an Azure OpenAI resource."""
+        model = AzureOpenAISimulator(DEPLOYMENTS, keys=[KEY])
+        return Simulator(self.run(self.servers.start(model.application())))
+
+    def serve(self, handle: Handler) -> int:
+        """Serves connections with `handle`, and returns the port."""
+        return self.run(self.served(handle))
+
+    async def served(self, handle: Handler) -> int:
+        server = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=1024)
+        self.streams.callback(server.close)
+        port: int = server.sockets[0].getsockname()[1]
+        return port
+
+
+class Gateway:
+    """A running app whose settings a test can exchange."""
+
+    def __init__(self, app: LocalApp) -> None:
+        self.app = app
+        self.http = app.http
+
+    def configure(self, *endpoints: str, **settings: Any) -> None:
+        """From now on the app has these endpoints, in this order, and has never called any of them."""
+        basic = {
+            "AZURE_OPENAI_ENDPOINT": ",".join(endpoints),
+            "AZURE_OPENAI_KEY": ",".join([KEY] * len(endpoints)),
+            "AZURE_OPENAI_API_VERSION": "2025-04-01-preview",
+            "AZURE_OPENAI_CHATGPT_DEPLOYMENT": DEPLOYMENTS[0],
+            "AZURE_OPENAI_DEPLOYMENTS": DEPLOYMENTS[1],
+            "CALLER_KEYS": f"tests={CALLER_KEY}",
+            "ATTEMPT_TIMEOUT_SECONDS": "20",
+            "REQUEST_TIMEOUT_SECONDS": "40",
+            "STREAM_IDLE_SECONDS": "20",
+            "MAX_CONCURRENT_CALLS": "1000",
+        }
+        self.http.put("/api/test/settings", json=basic | settings).raise_for_status()
+
+    def state(self) -> Json:
+        """What the app's process holds at this moment."""
+        state: Json = self.http.get("/api/test/state").json()
+        return state
+
+    def state_when(self, expected: Callable[[Json], bool]) -> Json:
+        """Its state as soon as that is as `expected`."""
+        return eventually(self.state, expected)
+
+
+@contextmanager
+def gateway_app(folder: Path, more: str = "", **environ: str) -> Iterator[Gateway]:
+    """The app with these controls, and with `more` appended to it."""
+    with local_app(folder, "--no-simulator", more=CONTROLS + more, **environ) as app:
+        yield Gateway(app)

@@ -1,0 +1,80 @@
+"""What a call leaves behind in memory: nothing, without the help of a garbage collection."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from azurefunctions.extensions.http.fastapi import Response
+from starlette.requests import Request
+from starlette.types import Message
+
+from local.simulator.azure_openai import AzureOpenAISimulator
+from shared.error_responses import as_responses
+from shared.openai_api.passthrough import respond
+from shared.streaming.disconnects import cancel_on_disconnect
+from shared.upstream.failover import Failover
+from shared.upstream.request import InferenceCall
+from tests.support.calls import chat_call
+from tests.support.processes import Json
+
+pytestmark = pytest.mark.anyio
+
+HEADERS = {"content-type": "application/json"}
+EVENTS = {"content-type": "text/event-stream"}
+SCRIPTS: dict[str, Json] = {
+    "an answer": {},
+    "a throttled call": {"status": 429},
+    "a refused request": {"status": 400},
+    "a failure": {"status": 500},
+    "a wrong key": {"status": 401},
+    "a reset": {"reset": True},
+    "an answer in pieces": {"raw": "{}", "split": 1},
+    "a stream": {"raw": "data: 1\n\ndata: [DONE]\n\n", "headers": EVENTS},
+    "a stream that falls silent": {"raw": "data: 1\n\n", "headers": {**EVENTS, "content-length": "99"}},
+    "a stream that breaks off": {"cut": 1},
+    "an answer that comes too late": {"raw": "{", "headers": {"content-length": "99"}},
+    "headers that come too late": {"delay": 60},
+}
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+@pytest.mark.parametrize("script", SCRIPTS)
+async def test_a_call_is_gone_when_it_has_been_answered(
+    resource: AzureOpenAISimulator, failover: Failover, script: str
+) -> None:
+    resource.journal.scripts.append(SCRIPTS[script])
+    failover.settings = replace(failover.settings, request_timeout=0.5, stream_idle=0.5)
+    body = b'{"messages":[{"role":"user","content":"Hi"}],"stream":%s}' % (b"true" if "stream" in script else b"false")
+    call = chat_call(body, headers=HEADERS, stream="stream" in script)
+    left = asyncio.Event()
+
+    async def receive() -> Message:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: Message) -> None:
+        pass
+
+    @as_responses
+    async def answered(call: InferenceCall) -> Response:
+        return await cancel_on_disconnect(Request({"type": "http"}, receive), respond(failover, call))
+
+    response = await answered(call)
+    await response({"type": "http"}, receive, send)
+    left_behind: list[Callable[[], object]] = [weakref.ref(call), weakref.ref(response)]
+    del call, response
+    # Tasks that have been cancelled end in the next steps of the loop.
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert [reference() for reference in left_behind] == [None, None]

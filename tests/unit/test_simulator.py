@@ -1,0 +1,172 @@
+"""Test that the simulator of Azure OpenAI has Azure's payloads and Azure's strictness."""
+
+import json
+import time
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+
+from local.simulator.tokens import AUDIENCE
+from shared.streaming.sse import EventParser
+from tests.support.simulators import CHAT, DATED, KEY, V1, World
+
+pytestmark = pytest.mark.anyio
+
+SAFE = {"filtered": False, "severity": "safe"}
+FILTERED = {"hate": SAFE, "self_harm": SAFE, "sexual": SAFE, "violence": SAFE}
+
+
+def code(response: httpx2.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["error"]["code"]
+
+
+class TestPayloads:
+    """Field by field.
+
+    Completion and chunk: createChatCompletionResponse and createChatCompletionStreamResponse in
+    https://github.com/Azure/azure-rest-api-specs/blob/main/specification/cognitiveservices/data-plane/AzureOpenAI/inference/stable/2024-10-21/inference.yaml
+    Content filter: https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter
+    Errors: https://learn.microsoft.com/azure/ai-foundry/openai/reference#errors
+    """
+
+    async def test_a_completion(self, world: World) -> None:
+        await world.script(reply="one and two")
+        answer = (await world.chat(body={**CHAT, "model": "chat"})).json()
+        assert answer.pop("id").startswith("chatcmpl-")
+        assert abs(answer.pop("created") - time.time()) < 60
+        assert answer == {
+            "object": "chat.completion",
+            "model": "chat-2026-11-01",
+            "system_fingerprint": "fp_simulator",
+            "prompt_filter_results": [
+                {
+                    "prompt_index": 0,
+                    "content_filter_results": {**FILTERED, "jailbreak": {"filtered": False, "detected": False}},
+                }
+            ],
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "logprobs": None,
+                    "message": {"role": "assistant", "content": "one and two", "refusal": None},
+                    "content_filter_results": FILTERED,
+                }
+            ],
+            "usage": {
+                "prompt_tokens": 10,
+                "completion_tokens": 2,
+                "total_tokens": 12,
+                "prompt_tokens_details": {"cached_tokens": 0},
+                "completion_tokens_details": {"reasoning_tokens": 0},
+            },
+        }
+
+    @pytest.mark.parametrize("include_usage", [True, False])
+    async def test_a_stream(self, world: World, include_usage: bool) -> None:
+        await world.script(reply="one and two")
+        options = {"stream_options": {"include_usage": True}} if include_usage else {}
+        response = await world.chat(body={**CHAT, "stream": True, **options})
+        assert response.headers["content-type"] == "text/event-stream"
+        *events, done = EventParser().feed(response.content)
+        assert done == b"[DONE]"
+        first, role, *body, end = map(json.loads, events[: -1 if include_usage else None])
+        # The prompt's filter results come before everything else, in a chunk that has no choices.
+        assert (first["choices"], first["id"], first["object"], first["created"], first["model"]) == ([], "", "", 0, "")
+        assert first["prompt_filter_results"][0]["content_filter_results"]["hate"] == SAFE
+        assert role["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
+        assert [chunk["choices"][0]["delta"] for chunk in body] == [{"content": "one and"}, {"content": " two"}]
+        for chunk in (role, *body, end):
+            # Where the usage is asked for, every chunk has the field.
+            usage = {"usage"} if include_usage else set()
+            assert set(chunk) == {"choices", "created", "id", "model", "object", "system_fingerprint"} | usage
+            assert chunk.get("usage") is None
+            assert chunk["object"] == "chat.completion.chunk"
+            (choice,) = chunk["choices"]
+            assert set(choice) == {"content_filter_results", "delta", "finish_reason", "index", "logprobs"}
+            assert choice["finish_reason"] == ("stop" if chunk is end else None)
+        assert end["choices"][0]["delta"] == {}
+        if include_usage:
+            usage = json.loads(events[-1])
+            assert usage["choices"] == []
+            assert usage["usage"]["completion_tokens"] == 2
+
+    async def test_an_error(self, world: World) -> None:
+        await world.script(status=418)
+        assert (await world.chat()).json() == {"error": {"code": "418", "message": "Scripted."}}
+
+    async def test_a_content_filter_error(self, world: World) -> None:
+        await world.script(status=400)
+        response = await world.chat()
+        assert response.status_code == 400
+        error = response.json()["error"]
+        assert set(error) == {"code", "message", "param", "type", "status", "innererror"}
+        assert (error["code"], error["param"], error["type"], error["status"]) == ("content_filter", "prompt", None, 400)
+        assert error["innererror"] == {
+            "code": "ResponsibleAIPolicyViolation",
+            "content_filter_result": {**FILTERED, "violence": {"filtered": True, "severity": "medium"}},
+        }
+
+    @pytest.mark.parametrize("status", [200, 400, 429])
+    async def test_the_headers(self, world: World, status: int) -> None:
+        await world.script(**({"status": status} if status != 200 else {}))
+        headers = (await world.chat()).headers
+        for name in ("apim-request-id", "x-request-id", "x-ms-region"):
+            assert headers[name]
+        for name in ("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"):
+            assert headers[name].isdigit()
+
+
+class TestStrictness:
+    @pytest.mark.parametrize(
+        "query", ["", "?api-version=", "?api-version=latest", "?api-version=2024-1-1", "?api-version=v1"]
+    )
+    async def test_a_dated_route_needs_an_api_version(self, world: World, query: str) -> None:
+        assert code(await world.chat(DATED.partition("?")[0] + query)) == (404, "404")
+
+    async def test_v1_takes_no_dated_api_version(self, world: World) -> None:
+        assert (await world.chat(V1 + "?api-version=2024-10-21", {**CHAT, "model": "chat"})).status_code == 400
+        assert (await world.chat(V1 + "?api-version=preview", {**CHAT, "model": "chat"})).status_code == 200
+
+    @pytest.mark.parametrize(
+        "path", ["/openai/deployments/chat/files?api-version=2024-10-21", "/openai/v2/chat/completions", "/"]
+    )
+    async def test_other_routes_do_not_exist(self, world: World, path: str) -> None:
+        assert code(await world.chat(path)) == (404, "404")
+
+    async def test_a_key_comes_in_its_header_and_on_v1_as_bearer_too(self, world: World) -> None:
+        v1_body = {**CHAT, "model": "chat"}
+        assert (await world.chat(V1, v1_body)).status_code == 200
+        assert (await world.chat(V1, v1_body, authorization=f"Bearer {KEY}")).status_code == 200
+        assert code(await world.chat(authorization=f"Bearer {KEY}")) == (401, "Unauthorized")
+        assert code(await world.chat(api_key="wrong")) == (401, "401")
+        assert code(await world.chat(x_other="none")) == (401, "401")
+
+    async def test_a_token_must_be_for_the_service_and_unexpired(self, world: World) -> None:
+        good, _ = world.issuer.issue(AUDIENCE, "id", 60)
+        other, _ = world.issuer.issue("https://management.azure.com", "id", 60)
+        late, _ = world.issuer.issue(AUDIENCE, "id", -5)
+        forged = jwt.encode({"aud": AUDIENCE, "exp": time.time() + 60}, "0" * 32, "HS256")
+        assert (await world.keyless_chat(authorization=f"Bearer {good}")).status_code == 200
+        for token in (other, late, forged, "abc"):
+            assert code(await world.keyless_chat(authorization=f"Bearer {token}")) == (401, "Unauthorized")
+
+    async def test_a_resource_without_keys_says_so(self, world: World) -> None:
+        assert code(await world.keyless_chat(api_key=KEY)) == (403, "AuthenticationTypeDisabled")
+
+    async def test_an_unknown_deployment(self, world: World) -> None:
+        assert code(await world.chat(DATED.replace("/chat/", "/other/", 1))) == (404, "DeploymentNotFound")
+        assert code(await world.chat(V1, {**CHAT, "model": "other"})) == (404, "DeploymentNotFound")
+        assert code(await world.chat(V1)) == (404, "DeploymentNotFound")
+
+    @pytest.mark.parametrize("messages", [[], None, "Hello"])
+    async def test_empty_messages(self, world: World, messages: Any) -> None:
+        response = await world.chat(body={"messages": messages})
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "messages"
+
+    @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 100_000])
+    async def test_a_body_that_is_no_json_object(self, world: World, body: bytes) -> None:
+        assert (await world.chat(body=body)).status_code == 400
