@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import PROJECT, LocalApp, eventually, local_app
+from tests.support.upstreams import Gateway
 
 # Valid settings, and nobody listens at their endpoint.
 UNREACHABLE = {
@@ -55,7 +56,7 @@ def test_callers_learn_the_names_of_bad_settings_and_operators_what_is_wrong(
         message = app.chat({"prompt": "Hello"}).json()["error"]["message"]
         assert "AZURE_OPENAI_ENDPOINT" in message
         assert "name.example.com" not in message
-        app.wait_for("must be the bare address of the resource: use https://name.example.com")
+        app.wait_for("must be the bare URL of the resource: use https://name.example.com")
         app.wait_for("'AZRUE', which is not 'AZURE', so an API key is needed")
 
 
@@ -75,6 +76,32 @@ def test_an_endpoint_that_cannot_be_reached_is_502(tmp_path_factory: pytest.Temp
         assert response.status_code == 502
         assert response.json()["error"]["code"] == "upstream_unreachable"
         assert "127.0.0.1" not in response.text
+
+
+NOT_A_URL = (503, "not_configured", "AZURE_OPENAI_ENDPOINT: is not a URL")
+NOT_FOUND = (502, "upstream_unreachable", "Name or service not known. Is the name in AZURE_OPENAI_ENDPOINT right?")
+OUT_OF_RANGE = (502, "upstream_unreachable", "No answer from endpoint 1 to (chat): ValueError")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "status", "code", "log"),
+    [
+        ("https://name..x", *NOT_A_URL),
+        (f"https://{'a' * 70}.invalid", *NOT_A_URL),
+        ("https://999.1.1.1", *NOT_A_URL),
+        ("https://a%zz.invalid", *NOT_FOUND),
+        ("https://-a_b-.invalid", *NOT_FOUND),
+        ("https://<name>.invalid", *NOT_FOUND),
+        (f"https://{'a.' * 150}invalid", *NOT_FOUND),
+        ("https://127.0.0.1:99999", *OUT_OF_RANGE),
+    ],
+)
+def test_an_odd_host_is_reported_as_the_endpoints(gateway: Gateway, endpoint: str, status: int, code: str, log: str) -> None:
+    gateway.configure(endpoint)
+    before = gateway.app.output.count(log)
+    response = gateway.app.chat({"prompt": "Hello"})
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    eventually(lambda: gateway.app.output.count(log), lambda count: count == before + 1)
 
 
 def test_what_looks_like_a_mistake_in_the_settings_is_logged_once(folder: Path) -> None:

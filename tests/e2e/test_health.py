@@ -268,15 +268,6 @@ async def test_a_timer_that_is_past_due_probes_like_any_other(monkeypatch: pytes
     assert [entry.status for entry in model.journal.entries] == [400]
 
 
-def test_an_invalid_schedule_is_named_and_the_default_used(folder: Path) -> None:
-    with local_app(folder, HEALTH_CHECK_SCHEDULE="now and then") as app:
-        assert "HEALTH_CHECK_SCHEDULE 'now and then' is not an NCRONTAB expression" in app.output
-        assert "0 */5 * * * * is used instead" in app.output
-        assert "health_probe: timerTrigger" in app.output
-        assert "in error" not in app.output
-        assert ready(app) == (200, "healthy")
-
-
 def test_the_watch_logs_what_is_not_healthy(caplog: pytest.LogCaptureFixture) -> None:
     watch = Watch()
     up, down = Finding(UP, "fine", 0), Finding(DOWN, "gone", 0)

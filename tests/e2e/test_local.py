@@ -13,7 +13,7 @@ import pytest
 from shared.settings import SET_BY_AZURE
 from tests.support.processes import PATIENCE, PROJECT, LocalApp, app_folder, local_app, settings_for, start_local
 
-# What settings.py reads besides the settings: whether the app runs in Azure.
+# What shared/settings reads besides the settings: whether the app runs in Azure.
 SET_BY_HOSTS = ("AZURE_FUNCTIONS_ENVIRONMENT", *SET_BY_AZURE)
 
 
@@ -183,7 +183,7 @@ def test_an_unknown_route_or_method_is_an_empty_404(app: LocalApp) -> None:
 
 def test_the_examples_hold_every_setting_and_work(folder: Path) -> None:
     example = json.loads((PROJECT / "local.settings.json.example").read_text())
-    named = re.findall(r'"([A-Z][A-Z_]+)"', (PROJECT / "shared" / "settings.py").read_text())
+    named = re.findall(r'"([A-Z][A-Z_]+)"', (PROJECT / "shared" / "settings" / "__init__.py").read_text())
     known = {name for name in named if "_" in name or name == "AUTHENTICATION"} - {"AZURE_OPENAI_API_KEY", *SET_BY_HOSTS}
     assert set(example["Values"]) - {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"} == known
     env = {k: v for k, v in example["Values"].items() if k != "AzureWebJobsStorage"}

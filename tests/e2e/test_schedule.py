@@ -1,40 +1,58 @@
-"""When the health check runs: an NCRONTAB expression, or else the default."""
+"""The schedule of the health check: the setting, or else the default; the host reads the expression."""
 
 from pathlib import Path
 
 import pytest
 
-from shared.settings import health_check_schedule
+from shared.settings import DEFAULT_SCHEDULE, health_check_schedule
+from tests.running import local_app
+
+ABSENT = Path("absent.env")
 
 
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        "0 */5 * * * *",
-        "*/5 * * * *",
-        "*/2 * * * * *",
-        "0 0 9-17/2 * * MON-FRI",
-        "0 0,30 8 1-7,15 Jan,FEB sun",
-        "0 0 0 31 12 6",
-    ],
-)
-def test_the_schedule_of_the_health_check(schedule: str) -> None:
-    assert health_check_schedule({"HEALTH_CHECK_SCHEDULE": schedule}, Path("absent.env")) == schedule
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    ["often", "* * * *", "* * * * * * *", "60 * * * * *", "* * 24 * * *", "* * * 0 * *", "* * * * 13 *", "* * * * * 7",
-     "*/0 * * * * *", "*/00 * * * * *", "0 ٥ * * * *", "1- * * * * *", "0 0 0 * FOO *", "00:05:00", "%NAME%"],
-)  # fmt: skip
-def test_a_schedule_that_cannot_be_read_is_named_and_the_default_used(
-    schedule: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert health_check_schedule({"HEALTH_CHECK_SCHEDULE": schedule}, Path("absent.env")) == "0 */5 * * * *"
-    (record,) = caplog.records
-    assert f"HEALTH_CHECK_SCHEDULE {schedule!r} is not an NCRONTAB expression" in record.getMessage()
-
-
-def test_the_schedule_has_a_default(caplog: pytest.LogCaptureFixture) -> None:
-    assert health_check_schedule({}, Path("absent.env")) == "0 */5 * * * *"
+@pytest.mark.parametrize("schedule", ["0 0 9-17/2 * * MON-FRI", "*/5 * * * *", "00:05:00", "%NAME%", "often"])
+def test_the_schedule_is_passed_to_the_host_as_it_is(schedule: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert health_check_schedule({"HEALTH_CHECK_SCHEDULE": schedule}, ABSENT) == schedule
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("environ", [{}, {"HEALTH_CHECK_SCHEDULE": ""}, {"HEALTH_CHECK_SCHEDULE": " "}])
+def test_the_schedule_has_a_default(environ: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    assert health_check_schedule(environ, ABSENT) == DEFAULT_SCHEDULE == "0 */5 * * * *"
+    assert caplog.records == []
+
+
+def test_an_unresolved_reference_is_logged_and_the_default_used(caplog: pytest.LogCaptureFixture) -> None:
+    reference = "@Microsoft.KeyVault(SecretUri=https://vault.vault.azure.net/secrets/schedule)"
+    assert health_check_schedule({"HEALTH_CHECK_SCHEDULE": reference}, ABSENT) == DEFAULT_SCHEDULE
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage().startswith("HEALTH_CHECK_SCHEDULE is a Key Vault reference that did not resolve")
+    assert record.getMessage().endswith(f"The health check's schedule is {DEFAULT_SCHEDULE}")
+
+
+def test_a_file_that_cannot_be_read_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dotenv = tmp_path / "azureopenai.env"
+    dotenv.write_text("HEALTH_CHECK_SCHEDULE=0 0 * * * *", encoding="utf-16")
+    for environ in ({}, {"HEALTH_CHECK_SCHEDULE": "0 0 9 * * *"}):
+        schedule = health_check_schedule(environ, dotenv)
+        assert schedule == environ.get("HEALTH_CHECK_SCHEDULE", DEFAULT_SCHEDULE)
+        assert caplog.records.pop().getMessage() == (
+            "azureopenai.env cannot be read as a UTF-8 text file (UnicodeDecodeError). "
+            f"The health check's schedule is {schedule}"
+        )
+
+
+def test_the_schedule_can_come_from_the_file(tmp_path: Path) -> None:
+    dotenv = tmp_path / "azureopenai.env"
+    dotenv.write_text("HEALTH_CHECK_SCHEDULE=0 0 * * * *")
+    assert health_check_schedule({}, dotenv) == "0 0 * * * *"
+
+
+def test_a_schedule_that_the_host_cannot_read_disables_the_timer_alone(folder: Path) -> None:
+    with local_app(folder, HEALTH_CHECK_SCHEDULE="now and then") as app:
+        error = "The 'health_probe' function is in error: The schedule expression 'now and then' was not recognized"
+        assert app.output.count("function is in error") == app.output.count(error) == 1
+        assert "health_probe: timerTrigger" not in app.output
+        assert app.chat({"prompt": "Hello"}).status_code == 200
+        assert app.http.get("/api/health/ready").json() == {"status": "healthy"}
