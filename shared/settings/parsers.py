@@ -40,8 +40,9 @@ def origin(text: str) -> str:
     """Return the origin of the resource's URL, such as https://name.openai.azure.com, without a trailing slash."""
     try:
         url = httpx2.URL(text)
-        # Python's name lookup raises UnicodeError for the same hosts, at every call.
-        is_valid = PRINTABLE.fullmatch(text) and url.scheme in ("http", "https") and url.host.encode("idna")
+        is_valid = bool(PRINTABLE.fullmatch(text)) and url.scheme in ("http", "https") and (url.port or 443) < 65536
+        # Raises UnicodeError where Python's name lookup would, at every call.
+        is_valid = bool(is_valid and url.host.encode("idna"))
     except (httpx2.InvalidURL, UnicodeError):
         is_valid = False
     if not is_valid:

@@ -80,7 +80,6 @@ def test_an_endpoint_that_cannot_be_reached_is_502(tmp_path_factory: pytest.Temp
 
 NOT_A_URL = (503, "not_configured", "AZURE_OPENAI_ENDPOINT: is not a URL")
 NOT_FOUND = (502, "upstream_unreachable", "Name or service not known. Is the name in AZURE_OPENAI_ENDPOINT right?")
-OUT_OF_RANGE = (502, "upstream_unreachable", "No answer from endpoint 1 to (chat): ValueError")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ OUT_OF_RANGE = (502, "upstream_unreachable", "No answer from endpoint 1 to (chat
         ("https://-a_b-.invalid", *NOT_FOUND),
         ("https://<name>.invalid", *NOT_FOUND),
         (f"https://{'a.' * 150}invalid", *NOT_FOUND),
-        ("https://127.0.0.1:99999", *OUT_OF_RANGE),
+        ("https://127.0.0.1:99999", *NOT_A_URL),
     ],
 )
 def test_an_odd_host_is_reported_as_the_endpoints(gateway: Gateway, endpoint: str, status: int, code: str, log: str) -> None:

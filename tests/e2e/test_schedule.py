@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.settings import DEFAULT_SCHEDULE, health_check_schedule
-from tests.running import local_app
+from tests.support.processes import local_app
 
 ABSENT = Path("absent.env")
 
