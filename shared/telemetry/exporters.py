@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry import metrics, trace
+from opentelemetry import context, metrics, trace
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +69,20 @@ def without_queries() -> Any:
     from opentelemetry.sdk.trace import Span, SpanProcessor
 
     class WithoutQueries(SpanProcessor):
-        def on_start(self, span: Span, parent_context: object = None) -> None:
-            attributes = span.attributes or {}
-            if attributes.get(QUERY):
-                span.set_attribute(QUERY, "REDACTED")
-            for name in URLS:
-                if name in attributes:
-                    span.set_attribute(name, str(attributes[name]).partition("?")[0])
+        def on_start(self, span: Span, parent_context: context.Context | None = None) -> None:
+            remove_query(span)
+            # Azure Monitor's instrumentation of FastAPI sets the attributes of the request's span once more, after its
+            # start. The spans for receiving and sending are its children, and start later.
+            parent = trace.get_current_span(parent_context)
+            if isinstance(parent, Span) and parent.is_recording():
+                remove_query(parent)
+
+    def remove_query(span: Span) -> None:
+        attributes = span.attributes or {}
+        if attributes.get(QUERY):
+            span.set_attribute(QUERY, "REDACTED")
+        for name in URLS:
+            if "?" in str(attributes.get(name)):
+                span.set_attribute(name, str(attributes[name]).partition("?")[0])
 
     return WithoutQueries()

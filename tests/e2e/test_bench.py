@@ -15,9 +15,11 @@ from bench.processes import function_app, program, wait_until_it_answers
 from tests.support.processes import PATIENCE, PROJECT
 
 HELD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from bench.processes import program, function_app, wait_until_it_answers
+# A suite that runs in the background of a shell ignores SIGINT, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with program("direct", "bench.upstream", "/chat") as upstream:
     wait_until_it_answers(upstream.url)
     with function_app("this app", None, upstream.url.removesuffix("/chat"), Path(sys.argv[1])) as app:

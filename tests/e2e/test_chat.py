@@ -107,7 +107,7 @@ BAD_BODIES = {
     "neither": (b"{}", "Give 'prompt', a string, or 'messages'"),
     "both": (b'{"prompt": "a", "messages": [{"role":"user","content":"a"}]}', "not both"),
     "prompt a number": (b'{"prompt": 7}', "'prompt' must be a string"),
-    "prompt null": (b'{"prompt": null}', "'prompt' must be a string"),
+    "prompt null": (b'{"prompt": null}', "'prompt' must be a non-empty string"),
     "prompt empty": (b'{"prompt": ""}', "'prompt' must be a non-empty string"),
     "messages empty": (b'{"messages": []}', "at least one message"),
     "messages null": (b'{"messages": null}', "must be a list of messages"),

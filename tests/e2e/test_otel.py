@@ -33,7 +33,8 @@ TRACED = """
 
 @app.route(route="test/traced", methods=["POST"], auth_level=OPEN)
 async def test_traced(req: Request, context: func.Context) -> Response:
-    answer = await create(req, CHAT_COMPLETIONS)
+    gateway = shared_gateway()
+    answer = await passthrough.create(req, gateway.failover, "tests", CHAT_COMPLETIONS)
     answer.headers["x-invocation"] = context.trace_context.trace_parent
     return answer
 """
