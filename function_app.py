@@ -8,12 +8,11 @@ import azure.functions as func
 from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response
 
 from shared import health, openapi, playground
-from shared.any_path import accept_line_breaks
 from shared.callers import keys
 from shared.error_responses import as_responses
 from shared.gateway import Gateway, health_report, shared_gateway
-from shared.openai_api import chat as chat_endpoint
-from shared.openai_api import models, passthrough
+from shared.line_breaks import accept_line_breaks
+from shared.openai_api import models, passthrough, simple_chat
 from shared.settings import health_check_schedule
 from shared.telemetry import exporters, library_loggers
 from shared.upstream.request import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
@@ -53,7 +52,7 @@ def openai_route(route: str, *methods: str) -> Callable[[Handler], Any]:
 @as_responses
 async def chat(req: Request) -> Response:
     """Answer a prompt or a conversation, as JSON or, with `"stream": true`, as a stream of events."""
-    return await chat_endpoint.create_chat(req, shared_gateway().failover, keys.CHAT)
+    return await simple_chat.create_chat(req, shared_gateway().failover, keys.CHAT)
 
 
 @openai_route("v1/chat/completions", "POST")

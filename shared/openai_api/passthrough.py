@@ -5,8 +5,8 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 from shared.openai_api.request_body import read_body
 from shared.openai_api.translate import create_call, stored_response_call
 from shared.streaming.disconnects import cancel_on_disconnect
+from shared.streaming.event_stream import EventStreamResponse
 from shared.streaming.filters import WholeEvents, WithoutUsage
-from shared.streaming.response import EventStreamResponse
 from shared.upstream.failover import Failover
 from shared.upstream.request import InferenceCall
 

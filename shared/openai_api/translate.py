@@ -10,7 +10,6 @@ from shared.errors import BadRequest, ResponseNotFound
 from shared.openai_api.models import deployment_for
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields
 from shared.settings import Settings
-from shared.upstream.headers import header_safe
 from shared.upstream.request import (
     CHAT_COMPLETIONS,
     RESPONSES,
@@ -20,6 +19,7 @@ from shared.upstream.request import (
     is_since,
     path_of,
 )
+from shared.upstream.response_headers import header_safe
 
 FALSE = msgspec.Raw(b"false")
 

@@ -1,4 +1,4 @@
-"""Serve the chat page: one document with its style and scripts, which may load nothing else."""
+"""Serve the playground, the chat page: one document with its style and scripts, which may load nothing else."""
 
 import base64
 import functools

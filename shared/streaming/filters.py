@@ -9,7 +9,7 @@ import msgspec
 from shared.errors import INVALID_JSON, StreamInterrupted
 from shared.streaming import sse
 from shared.telemetry.call_record import CallRecord
-from shared.telemetry.usage import FINAL_STATES, is_usage_only
+from shared.telemetry.response_metadata import FINAL_STATES, is_usage_only
 
 # Bytes. Azure sends no event as large as this.
 MAX_EVENT_SIZE = 64 * 1024 * 1024

@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from shared.errors import ClientDisconnected, GatewayError, InternalError, UpstreamErrorResponse, error_detail, loggable
 from shared.streaming import sse
 from shared.telemetry import access_log, metrics
-from shared.telemetry.usage import FINAL_STATES, METADATA, ResponseMetadata, metadata_of
+from shared.telemetry.response_metadata import FINAL_STATES, METADATA, ResponseMetadata, metadata_of
 
 TRACE_CONTEXT = TraceContextTextMapPropagator()
 tracer = trace.get_tracer(metrics.SCOPE)

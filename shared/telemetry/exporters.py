@@ -1,4 +1,4 @@
-"""Configure the OpenTelemetry SDK: export to an OTLP endpoint, and keep function keys out of spans.
+"""Configure the OpenTelemetry SDK: export to an OTLP endpoint, and remove function keys from spans.
 
 In Azure the Functions worker configures the SDK for Azure Monitor by itself, before the app loads
 (`PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY`). For OTLP the app has to.

@@ -1,4 +1,4 @@
-"""Send a call to Azure OpenAI: try the endpoints in order, within the call's deadline."""
+"""Send a call to Azure OpenAI: put the endpoints in order, and try them within the call's deadline."""
 
 import asyncio
 import logging
@@ -13,11 +13,11 @@ from openai import APIStatusError
 from shared.errors import DeadlineExceeded, GatewayError, UpstreamUnreachable
 from shared.telemetry.call_record import CallRecord, failed
 from shared.upstream.clients import Clients
+from shared.upstream.concurrency import Slots
 from shared.upstream.endpoint import TRANSPORT_ERRORS, Cooldown, EndpointClient
 from shared.upstream.request import InferenceCall
 from shared.upstream.response import UpstreamResponse
 from shared.upstream.retry_policy import DEFAULT_COOLDOWN, FailedAttempt, classify
-from shared.upstream.slots import Slots
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import httpx2
 
 from shared.errors import DeadlineExceeded, UpstreamFailure, UpstreamUnreachable
 from shared.telemetry.call_record import SUCCEEDED, CallRecord, Outcome, failed
+from shared.upstream.concurrency import Slot
 from shared.upstream.endpoint import TRANSPORT_ERRORS
-from shared.upstream.headers import content_type, returned_headers
 from shared.upstream.response_body import MAX_BODY_SIZE, ResponseBody
-from shared.upstream.slots import Slot
+from shared.upstream.response_headers import content_type, returned_headers
 
 
 class UpstreamResponse:

@@ -1,4 +1,4 @@
-"""Classify Azure's error responses: what the caller gets, what cools down, whether to try the next endpoint.
+"""Classify Azure's error responses: what the caller gets, what cools down and for how long, whether to try the next one.
 
 | Azure's response                         | the caller gets   | cooldown       | next endpoint  |
 |------------------------------------------|-------------------|----------------|----------------|
@@ -29,8 +29,8 @@ from shared.errors import (
     error_detail,
 )
 from shared.upstream.endpoint import Cooldown
-from shared.upstream.headers import content_type, returned_headers
 from shared.upstream.request import RESPONSES, STORED_RESPONSE, InferenceCall
+from shared.upstream.response_headers import content_type, returned_headers
 
 logger = logging.getLogger(__name__)
 

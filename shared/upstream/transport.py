@@ -1,4 +1,6 @@
-"""Carry the SDK's requests on aiohttp's connections, because httpx2's own pool costs more CPU with every connection.
+"""Carry the SDK's requests on pooled connections of aiohttp, and replace those that the server has closed.
+
+httpx2, which the SDK is built on, has a pool of its own, but it costs more CPU with every open connection.
 
 The SDK accepts any httpx2 client and calls two of its methods. Both do only what the SDK asks for: they merge no
 defaults, follow no redirects (which would carry the credentials elsewhere), keep no cookies and decode nothing.

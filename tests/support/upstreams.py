@@ -24,14 +24,14 @@ import asyncio
 from pathlib import Path
 
 from shared.gateway import reset
-from shared.streaming import response as streaming_response
+from shared.streaming import event_stream
 
 
 @app.route(route="test/settings", methods=["PUT"], auth_level=OPEN)
 async def test_settings(req: Request) -> Response:
     await reset()
     settings = await req.json()
-    streaming_response.KEEP_ALIVE_INTERVAL = settings.pop("KEEP_ALIVE_INTERVAL", 15.0)
+    event_stream.KEEP_ALIVE_INTERVAL = settings.pop("KEEP_ALIVE_INTERVAL", 15.0)
     os.environ.update(settings)
     return JSONResponse({})
 

@@ -10,11 +10,11 @@ from starlette.types import Message
 
 from local.simulator.azure_openai import AzureOpenAISimulator
 from shared.errors import ClientDisconnected
-from shared.openai_api.chat import ChatDeltas
-from shared.streaming import response, sse
+from shared.openai_api.simple_chat import ChatDeltas
+from shared.streaming import event_stream, sse
 from shared.streaming.disconnects import cancel_on_disconnect
+from shared.streaming.event_stream import EventStreamResponse
 from shared.streaming.filters import WholeEvents
-from shared.streaming.response import EventStreamResponse
 from shared.telemetry.call_record import DISCONNECTED, SUCCEEDED, Outcome
 from shared.upstream.failover import Failover
 from shared.upstream.response import UpstreamResponse
@@ -68,7 +68,7 @@ class Caller:
 
 @pytest.fixture
 def caller(monkeypatch: pytest.MonkeyPatch) -> Caller:
-    monkeypatch.setattr(response, "KEEP_ALIVE_INTERVAL", 0.05)
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_INTERVAL", 0.05)
     return Caller()
 
 
@@ -204,7 +204,9 @@ async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(
     assert b"the reply itself" not in b"".join(caller.taken)
     output = capsys.readouterr().out
     # The lines of code, the innermost first.
-    assert re.search(r" error=internal_error cause=RuntimeError<test_event_stream_response.py:\d+<response.py:\d+", output)
+    assert re.search(
+        r" error=internal_error cause=RuntimeError<test_event_stream_response.py:\d+<event_stream.py:\d+", output
+    )
     assert "the reply itself" not in output
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from local.simulator.azure_openai import AzureOpenAISimulator
 from shared.errors import StreamInterrupted, UpstreamFailure
-from shared.openai_api import chat
-from shared.openai_api.chat import ChatDeltas
+from shared.openai_api import simple_chat
+from shared.openai_api.simple_chat import ChatDeltas
 from shared.streaming import filters
 from shared.streaming.filters import Progress, StreamFilter, WholeEvents
 from shared.upstream import response
@@ -52,7 +52,7 @@ def test_an_event_without_end_is_broken_before_it_fills_the_memory(
     made: StreamFilter, line: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filters, "MAX_EVENT_SIZE", 1000)
-    monkeypatch.setattr(chat, "MAX_EVENT_SIZE", 1000)
+    monkeypatch.setattr(simple_chat, "MAX_EVENT_SIZE", 1000)
     fed = 0
     while made.progress is not Progress.INVALID:
         made.feed(line)

@@ -12,8 +12,8 @@ from shared.openai_api.translate import ask_for_usage, deployment_of, headers_to
 from shared.settings import Settings
 from shared.streaming import sse
 from shared.streaming.disconnects import cancel_on_disconnect
+from shared.streaming.event_stream import EventStreamResponse
 from shared.streaming.filters import MAX_EVENT_SIZE, Progress, StreamFilter
-from shared.streaming.response import EventStreamResponse
 from shared.telemetry.call_record import CallRecord
 from shared.upstream.failover import Failover
 from shared.upstream.request import CHAT_COMPLETIONS, InferenceCall, path_of

@@ -1,4 +1,4 @@
-"""Send a stream to the client: keep-alive, time-outs, interruptions and disconnects."""
+"""Send a stream of events to the client: keep it alive, end it in time, and report interruptions."""
 
 import asyncio
 from contextlib import suppress
