@@ -1,4 +1,4 @@
-"""Fixtures, and the rule that nothing is skipped in CI."""
+"""Provide the fixtures, and fail in CI if tests are skipped."""
 
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -16,18 +16,18 @@ from tests.support.core_tools import CORE_TOOLS, core_tools_app
 from tests.support.local_host import SETTINGS, HostApp, host_app
 from tests.support.openai_routes import app_with_keys
 from tests.support.processes import LocalApp, Simulator, local_app
-from tests.support.simulators import World
+from tests.support.simulators import Simulators
 from tests.support.upstreams import Gateway, Upstreams, gateway_app
 
-# Why a test may be skipped even in CI.
-EXCUSE = "Core Tools"
+# Even in CI, tests may be skipped for a reason that contains this.
+ALLOWED_SKIP_REASON = "Core Tools"
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter else []
-    if os.environ.get("CI") and any(EXCUSE not in str(report.longrepr) for report in skipped):
+    if os.environ.get("CI") and any(ALLOWED_SKIP_REASON not in str(report.longrepr) for report in skipped):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -38,7 +38,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test depends on what is set where it runs."""
+    """Remove the settings of whoever runs the tests."""
     for name in os.environ:
         if name.startswith(("AZURE", "OPENAI", "IDENTITY", "AUTHENTICATION", "MSI", "CALLER_KEYS")):
             monkeypatch.delenv(name)
@@ -46,9 +46,9 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", params=["python -m local", *(["func"] if CORE_TOOLS else [])])
 def shared_app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
-    # Where Core Tools are, the tests of the chat endpoint run under `func start` as well.
+    # Where Core Tools are installed, the tests of the chat endpoint run under `func start` as well.
     start = local_app if request.param == "python -m local" else core_tools_app
-    # The last three are what the SDK would send along; the tests of headers see that it does not.
+    # The SDK would by itself send the last three to Azure. The tests of headers check that the app prevents it.
     settings = {
         "AZURE_OPENAI_DEPLOYMENTS": "gpt-4o=prod-4o",
         "OPENAI_ORG_ID": "from-the-environment",
@@ -61,42 +61,43 @@ def shared_app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture
 def app(shared_app: LocalApp) -> LocalApp:
-    """The app with a key, against the simulator of Azure OpenAI, whose journal is empty."""
+    """Return the app, with an API key for its simulator of Azure OpenAI, whose journal is empty."""
     shared_app.model.clear()
     return shared_app
 
 
 @pytest.fixture(scope="session")
 def dated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
-    """An app with caller keys that calls a dated version of Azure's API."""
+    """Run an app with caller keys that calls a dated version of Azure's API."""
     with app_with_keys(tmp_path_factory.mktemp("app")) as app:
         yield app
 
 
 @pytest.fixture(scope="session")
 def v1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
-    """An app with caller keys that calls Azure's v1 API."""
+    """Run an app with caller keys that calls Azure's v1 API."""
     with app_with_keys(tmp_path_factory.mktemp("app"), AZURE_OPENAI_API_VERSION="v1") as app:
         yield app
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
-    world = World()
+async def simulators() -> AsyncIterator[Simulators]:
+    """Run the simulators in the test's own process."""
+    simulators = Simulators()
     async with Servers() as servers, httpx2.AsyncClient(timeout=60) as http:
-        await world.start(servers, http)
-        yield world
+        await simulators.start(servers, http)
+        yield simulators
 
 
 @pytest.fixture
 def resource() -> AzureOpenAISimulator:
-    """A simulator of an Azure OpenAI resource, in the test's own process."""
+    """Return a simulator of an Azure OpenAI resource, in the test's own process."""
     return AzureOpenAISimulator(["chat"], keys=["a-key-of-the-resource"])
 
 
 @pytest.fixture
 async def failover(resource: AzureOpenAISimulator) -> AsyncIterator[Failover]:
-    """What sends calls to it."""
+    """Start `resource`, and return the `Failover` that sends calls to it."""
     async with Servers() as servers:
         environ = {
             "AZURE_OPENAI_ENDPOINT": await servers.start(resource.application()),
@@ -112,6 +113,7 @@ async def failover(resource: AzureOpenAISimulator) -> AsyncIterator[Failover]:
 
 @pytest.fixture(scope="module")
 def open_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostApp]:
+    """Run the local host without authentication."""
     with host_app(tmp_path_factory.mktemp("app"), environ=SETTINGS) as host:
         yield host
 
@@ -124,7 +126,7 @@ def upstreams() -> Iterator[Upstreams]:
 
 @pytest.fixture(scope="module")
 def shared_model(upstreams: Upstreams) -> Iterator[Simulator]:
-    """A resource that outlives the tests of a module."""
+    """Run a simulator of Azure OpenAI that the tests of a module share."""
     model = upstreams.azure()
     yield model
     model.http.close()
@@ -132,14 +134,14 @@ def shared_model(upstreams: Upstreams) -> Iterator[Simulator]:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """An app whose settings each test exchanges."""
+    """Run an app whose settings each test can change."""
     with gateway_app(tmp_path_factory.mktemp("app")) as gateway:
         yield gateway
 
 
 @pytest.fixture
 def model(shared_model: Simulator, gateway: Gateway) -> Simulator:
-    """The gateway's only endpoint, with an empty journal."""
+    """Return the gateway's only endpoint, with an empty journal."""
     shared_model.clear()
     gateway.configure(shared_model.url)
     return shared_model
@@ -155,7 +157,7 @@ def shared_models(upstreams: Upstreams) -> Iterator[list[Simulator]]:
 
 @pytest.fixture
 def models(shared_models: list[Simulator]) -> list[Simulator]:
-    """Three resources, with empty journals."""
+    """Return three simulators of Azure OpenAI, with empty journals."""
     for model in shared_models:
         model.clear()
     return shared_models
@@ -163,5 +165,5 @@ def models(shared_models: list[Simulator]) -> list[Simulator]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where an app of the test's own can go."""
+    """Return a folder for an app of the test's own."""
     return tmp_path / "app"

@@ -207,7 +207,7 @@ def test_a_header_that_cannot_be_sent_on_is_dropped(raw: RawUpstream, raw_app: L
 def test_nothing_follows_done(raw: RawUpstream, raw_app: LocalApp, rest: bytes, closes: bool) -> None:
     raw.answer = STREAM + b"\r\n" + chunked(PIECE + DONE) + (chunked(rest) if rest else b"")
     raw.closes = closes
-    with raw_app.streamed() as events:
+    with raw_app.stream_chat() as events:
         assert next(events) == '{"delta":"piece"}'
         assert next(events) == '{"finish_reason":null,"usage":null}'
         assert list(events) == ["[DONE]"]
@@ -225,7 +225,7 @@ def test_a_stream_that_ends_within_an_event_ends_with_an_error(raw: RawUpstream,
 @pytest.mark.parametrize("event", [b'data: {"error":{"message":"Azure\'s own"}}\n\n', b"data: garbage\n\n"])
 def test_an_event_that_is_no_chunk_ends_a_chat_with_an_error(raw: RawUpstream, raw_app: LocalApp, event: bytes) -> None:
     raw.answer = STREAM + b"\r\n" + chunked(PIECE + event + PIECE + DONE) + b"0\r\n\r\n"
-    with raw_app.streamed() as events:
+    with raw_app.stream_chat() as events:
         assert next(events) == '{"delta":"piece"}'
         (last,) = events
     assert json.loads(last)["error"]["code"] == "stream_broken"
@@ -251,7 +251,7 @@ def test_a_success_that_is_no_answer_is_none(raw: RawUpstream, raw_app: LocalApp
 def test_one_event_of_megabytes_is_passed_on(raw: RawUpstream, raw_app: LocalApp) -> None:
     long = b"a" * 8_000_000
     raw.answer = STREAM + b"\r\n" + chunked(PIECE.replace(b"piece", long) + DONE) + b"0\r\n\r\n"
-    with raw_app.streamed() as events:
+    with raw_app.stream_chat() as events:
         assert len(next(events)) == len(long) + len('{"delta":""}')
 
 

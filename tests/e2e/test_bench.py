@@ -12,7 +12,7 @@ import pytest
 
 from bench.load import Case, run
 from bench.processes import function_app, program, wait_until_it_answers
-from tests.support.processes import PATIENCE, PROJECT
+from tests.support.processes import PROJECT, TIMEOUT
 
 HELD = """
 import signal, sys, time
@@ -37,7 +37,7 @@ def test_killing_it_leaves_no_process_behind(tmp_path: Path, number: signal.Sign
         urls = bench.stdout.readline().split()
         assert len(urls) == 2
         bench.send_signal(number)
-        bench.wait(PATIENCE)
+        bench.wait(TIMEOUT)
     for url in urls:
         port = int(url.rpartition(":")[2].partition("/")[0])
         # The children see that their parent is gone, and end by themselves.

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.openai_routes import BEARER, BODIES, BODY, CHAT, OLD_KEY, status
+from tests.support.openai_routes import BEARER, BODIES, BODY, CHAT, OLD_KEY, read_status
 from tests.support.processes import LocalApp, local_app
 from tests.support.upstreams import CALLER_KEY
 
@@ -83,8 +83,8 @@ class TestCallerKeys:
                 assert response.status_code in expected, (name, method)
 
     def test_a_key_is_checked_before_the_body_is_read(self, dated: LocalApp) -> None:
-        with dated.sent("POST", CHAT, length=1000, api_key="wrong") as connection:
-            assert status(connection) == 401
+        with dated.send_raw("POST", CHAT, length=1000, api_key="wrong") as connection:
+            assert read_status(connection) == 401
 
     def test_a_large_body_with_a_wrong_key_is_401_and_not_a_broken_connection(self, dated: LocalApp) -> None:
         response = dated.http.post(CHAT, content=b" " * 8_000_000, headers={"api-key": "wrong"})

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.contract import ALLOWED, CALLERS_SECRETS, PASSED_ON, error_of
+from tests.support.contract import ALLOWED_HEADERS, DROPPED_HEADERS, FORWARDED_HEADERS, error_of
 from tests.support.core_tools import CORE_TOOLS
 from tests.support.processes import LocalApp, local_app
 
@@ -50,7 +50,7 @@ def test_messages_and_parameters_reach_azure_as_they_are(app: LocalApp) -> None:
 
 def test_a_stream_comes_piece_by_piece(app: LocalApp) -> None:
     app.model.script({"reply": "one and two and three", "step": True})
-    with app.streamed() as events:
+    with app.stream_chat() as events:
         for piece in ("one and", " two and", " three"):
             # The simulator sends nothing before this; so each piece is here before the next exists.
             app.model.permit()
@@ -72,7 +72,7 @@ def test_a_dated_api_version_has_the_deployment_in_the_path(app: LocalApp) -> No
 
 def test_v1_has_the_deployment_in_the_body(v1_app: LocalApp) -> None:
     assert v1_app.chat({"prompt": "Hello"}).status_code == 200
-    with v1_app.streamed() as events:
+    with v1_app.stream_chat() as events:
         assert list(events)[-1] == "[DONE]"
     for seen in v1_app.model.journal():
         assert seen.path == "/openai/v1/chat/completions"
@@ -146,10 +146,10 @@ def test_null_is_as_good_as_absent_where_openai_takes_it_so(app: LocalApp) -> No
 
 
 def test_azure_sees_the_listed_headers_and_no_others(app: LocalApp) -> None:
-    app.chat({"prompt": "Hello"}, headers=CALLERS_SECRETS | PASSED_ON, params={"code": "callers-own"})
+    app.chat({"prompt": "Hello"}, headers=DROPPED_HEADERS | FORWARDED_HEADERS, params={"code": "callers-own"})
     (seen,) = app.model.journal()
-    assert set(seen.headers) == ALLOWED | set(PASSED_ON)
-    assert {name: seen.headers[name] for name in PASSED_ON} == PASSED_ON
+    assert set(seen.headers) == ALLOWED_HEADERS | set(FORWARDED_HEADERS)
+    assert {name: seen.headers[name] for name in FORWARDED_HEADERS} == FORWARDED_HEADERS
     assert "callers-own" not in str(seen)
     assert "from-the-environment" not in str(seen)
 

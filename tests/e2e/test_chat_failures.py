@@ -43,7 +43,7 @@ def test_a_body_at_the_limit_is_accepted(narrow_app: LocalApp) -> None:
 
 
 def test_a_body_that_does_not_come_is_408(limited_app: LocalApp) -> None:
-    with limited_app.sent("POST", "/api/chat", b"{", length=100) as connection:
+    with limited_app.send_raw("POST", "/api/chat", b"{", length=100) as connection:
         assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 408")
 
 
@@ -59,7 +59,7 @@ def test_no_headers_before_the_deadline_is_504(limited_app: LocalApp) -> None:
 def test_more_calls_than_allowed_get_503_with_retry_after(limited_app: LocalApp) -> None:
     limited_app.model.clear()
     limited_app.model.script({"reply": "one and two", "step": True})
-    with limited_app.streamed() as events:
+    with limited_app.stream_chat() as events:
         limited_app.model.permit()
         next(events)
         response = limited_app.chat({"prompt": "Hello"})
@@ -73,7 +73,7 @@ def test_more_calls_than_allowed_get_503_with_retry_after(limited_app: LocalApp)
 def test_a_stream_that_falls_silent_ends_with_an_error_event(limited_app: LocalApp) -> None:
     limited_app.model.clear()
     limited_app.model.script({"reply": "one and two", "step": True})
-    with limited_app.streamed() as events:
+    with limited_app.stream_chat() as events:
         limited_app.model.permit()
         assert json.loads(next(events)) == {"delta": "one and"}
         assert error_of(next(events).encode())["code"] == "stream_broken"
@@ -83,7 +83,7 @@ def test_a_stream_that_falls_silent_ends_with_an_error_event(limited_app: LocalA
 
 def test_a_stream_that_breaks_off_ends_with_an_error_event(app: LocalApp) -> None:
     app.model.script({"reply": "one and two and three", "cut": 2})
-    with app.streamed() as events:
+    with app.stream_chat() as events:
         assert [json.loads(next(events)) for _ in range(2)] == [{"delta": "one and"}, {"delta": " two and"}]
         assert error_of(next(events).encode())["code"] == "stream_broken"
         assert list(events) == []
@@ -91,7 +91,7 @@ def test_a_stream_that_breaks_off_ends_with_an_error_event(app: LocalApp) -> Non
 
 def test_a_caller_who_leaves_in_mid_stream_ends_the_call_to_azure(app: LocalApp) -> None:
     app.model.script({"reply": "one and two", "step": True})
-    with app.streamed() as events:
+    with app.stream_chat() as events:
         app.model.permit()
         next(events)
     (seen,) = app.model.journal(ended=1)
@@ -103,7 +103,7 @@ def test_a_caller_who_leaves_in_mid_stream_ends_the_call_to_azure(app: LocalApp)
 def test_a_caller_who_leaves_before_the_answer_ends_the_call_to_azure(app: LocalApp, stream: bool) -> None:
     app.model.script({"hang": True})
     body = json.dumps({"prompt": "Hello", "stream": stream}).encode()
-    with app.sent("POST", "/api/chat", body):
+    with app.send_raw("POST", "/api/chat", body):
         app.model.journal(requests=1)
     (seen,) = app.model.journal(ended=1)
     assert seen.disconnected

@@ -265,7 +265,7 @@ class TestPool:
     def test_a_full_app_says_so_at_once_and_blames_no_endpoint(self, gateway: Gateway, models: list[Simulator]) -> None:
         gateway.configure(models[0].url, models[1].url, MAX_CONCURRENT_CALLS="1")
         models[0].script({"hang": True})
-        with gateway.app.sent("POST", "/api/v1/chat/completions", json.dumps(MESSAGES).encode(), api_key=CALLER_KEY):
+        with gateway.app.send_raw("POST", "/api/v1/chat/completions", json.dumps(MESSAGES).encode(), api_key=CALLER_KEY):
             models[0].journal(requests=1)
             response = call(gateway)
             assert (response.status_code, response.headers["retry-after"]) == (503, "1")

@@ -85,7 +85,7 @@ def gateway(
         _, _, trace = gateway.app.output.partition("Traceback")
         assert not trace, trace[:3000]
         assert "Unexpected" not in gateway.app.output
-        state = gateway.state_when(lambda state: not state["calls_in_flight"])
+        state = gateway.wait_for_state(lambda state: not state["calls_in_flight"])
         assert (state["calls_in_flight"], state["connections"], state["cooldowns"]) == (0, 0, [0])
 
 

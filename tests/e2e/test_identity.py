@@ -33,7 +33,7 @@ def chats(app: LocalApp, count: int) -> list[httpx2.Response]:
 
 def test_a_reply_and_a_stream_with_tokens_alone(app: LocalApp) -> None:
     assert app.chat({"prompt": "Hello"}).json()["reply"]
-    with app.streamed() as events:
+    with app.stream_chat() as events:
         assert list(events)[-1] == "[DONE]"
     for seen in app.model.journal(requests=2):
         # The simulator has answered, so it has verified the token's signature, audience and life time.

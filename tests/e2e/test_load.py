@@ -68,7 +68,7 @@ async def test_1000_slow_streams_are_open_at_once_and_none_fails(
     answers = await asyncio.gather(*calls)
     assert Counter(status for status, _ in answers) == {200: 1000}
     assert all(pieces_of(text) == PIECES and text.endswith("data: [DONE]\n\n") for _, text in answers)
-    state = gateway.state_when(lambda state: not state["calls_in_flight"])
+    state = gateway.wait_for_state(lambda state: not state["calls_in_flight"])
     assert (state["calls_in_flight"], state["connections"], state["cooldowns"]) == (0, 0, [0])
 
 
@@ -131,7 +131,7 @@ async def soak(
 async def at_rest(gateway: Gateway) -> tuple[Json, int]:
     """The app's state and the bytes of its memory, once all idle connections are gone."""
     await asyncio.sleep(KEEPALIVE_EXPIRY + 5)
-    state = gateway.state_when(lambda state: not state["calls_in_flight"])
+    state = gateway.wait_for_state(lambda state: not state["calls_in_flight"])
     return state, resident_set(gateway.app.process.pid)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.settings import SET_BY_AZURE
-from tests.support.processes import PATIENCE, PROJECT, LocalApp, app_folder, local_app, settings_for, start_local
+from tests.support.processes import PROJECT, TIMEOUT, LocalApp, copy_app, local_app, settings_for, start_local
 
 # What shared/settings reads besides the settings: whether the app runs in Azure.
 SET_BY_HOSTS = ("AZURE_FUNCTIONS_ENVIRONMENT", *SET_BY_AZURE)
@@ -40,7 +40,7 @@ def test_it_logs_invocations_as_the_host_does(app: LocalApp) -> None:
 
 
 def test_ask_prints_a_streamed_reply(folder: Path) -> None:
-    process = start_local(app_folder(folder), "--port", "0", "--ask", "What's up?")
+    process = start_local(copy_app(folder), "--port", "0", "--ask", "What's up?")
     app = LocalApp(process)
     try:
         app.wait_for("data: [DONE]")
@@ -55,7 +55,7 @@ def test_ask_prints_a_streamed_reply(folder: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("state", ["idle", "streaming", "waiting for a token"])
 def test_it_ends_at_once_and_leaves_no_process_and_no_port(folder: Path, number: signal.Signals, state: str) -> None:
-    app = LocalApp(start_local(app_folder(folder), "--port", "0", "--identity"))
+    app = LocalApp(start_local(copy_app(folder), "--port", "0", "--identity"))
     with app.connection() as caller:
         if state == "idle":
             # Taken by then: asyncio trips over a connection that comes while it stops to listen.
@@ -79,19 +79,19 @@ def test_it_ends_at_once_and_leaves_no_process_and_no_port(folder: Path, number:
 
 @pytest.mark.parametrize("after", [0.1, 0.6, 1.2])
 def test_it_ends_while_it_starts(folder: Path, after: float) -> None:
-    process = start_local(app_folder(folder), "--port", "0", "--ask", "Hello")
+    process = start_local(copy_app(folder), "--port", "0", "--ask", "Hello")
     try:
         process.communicate(timeout=after)
     except subprocess.TimeoutExpired:
         process.terminate()
-    output, _ = process.communicate(timeout=PATIENCE)
+    output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode in (0, -signal.SIGTERM), output
 
 
 def test_it_ends_while_it_asks(app: LocalApp, folder: Path) -> None:
     settings = settings_for(app)
     app.model.script({"hang": True})
-    asking = LocalApp(start_local(app_folder(folder), "--port", "0", "--ask", "Hello", **settings))
+    asking = LocalApp(start_local(copy_app(folder), "--port", "0", "--ask", "Hello", **settings))
     app.model.journal(requests=1)
     assert asking.stop() == 0
     assert app.model.journal(ended=1)[0].disconnected
@@ -100,8 +100,8 @@ def test_it_ends_while_it_asks(app: LocalApp, folder: Path) -> None:
 def test_a_port_that_is_taken_is_one_clear_line(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        process = start_local(app_folder(folder), "--port", str(port))
-        output, _ = process.communicate(timeout=PATIENCE)
+        process = start_local(copy_app(folder), "--port", str(port))
+        output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
     assert output == (
         f"Port {port} is unavailable. Close the process using that port, or specify another port using --port"
@@ -110,8 +110,8 @@ def test_a_port_that_is_taken_is_one_clear_line(folder: Path) -> None:
 
 
 def test_identity_and_no_simulator_exclude_each_other(folder: Path) -> None:
-    process = start_local(app_folder(folder), "--identity", "--no-simulator")
-    output, _ = process.communicate(timeout=PATIENCE)
+    process = start_local(copy_app(folder), "--identity", "--no-simulator")
+    output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
     assert "not allowed with" in output
 
@@ -128,7 +128,7 @@ def test_with_settings_in_place_it_talks_to_that_endpoint(app: LocalApp, folder:
 
 def test_settings_come_from_local_settings_json(app: LocalApp, folder: Path) -> None:
     values = {**settings_for(app), "MAX_BODY_BYTES": "200", "REQUEST_TIMEOUT_SECONDS": None, "STREAM_USAGE": True}
-    app_folder(folder)
+    copy_app(folder)
     (folder / "local.settings.json").write_text(json.dumps({"IsEncrypted": False, "Values": values}))
     configured = LocalApp(start_local(folder, "--port", "0", MAX_BODY_BYTES="100", AZURE_OPENAI_ENDPOINT=""))
     try:
@@ -143,7 +143,7 @@ def test_settings_come_from_local_settings_json(app: LocalApp, folder: Path) -> 
 
 
 def test_settings_come_from_the_dotenv_file_too(app: LocalApp, folder: Path) -> None:
-    app_folder(folder)
+    copy_app(folder)
     content = "".join(f"{name}={value}\n" for name, value in settings_for(app).items())
     (folder / "azureopenai.env").write_text(content)
     configured = LocalApp(start_local(folder, "--port", "0"))
@@ -166,7 +166,7 @@ def test_settings_come_from_the_dotenv_file_too(app: LocalApp, folder: Path) -> 
     ],
 )
 def test_local_settings_that_cannot_be_used_are_told_about(folder: Path, content: str, told: str) -> None:
-    app_folder(folder)
+    copy_app(folder)
     (folder / "local.settings.json").write_text(content)
     app = LocalApp(start_local(folder, "--port", "0"))
     try:
@@ -190,7 +190,7 @@ def test_the_examples_hold_every_setting_and_work(folder: Path) -> None:
     dotenv = (PROJECT / "azureopenai.env.example").read_text()
     assert {line.partition("=")[0] for line in dotenv.splitlines() if not line.startswith("#")} <= set(env)
     check = "import os; from shared.settings import Settings; Settings.from_env(os.environ)"
-    app_folder(folder)
+    copy_app(folder)
     for filled_in, status in ((str, 1), (fill_in, 0)):
         values = {name: filled_in(value) for name, value in env.items()}
         assert subprocess.run([sys.executable, "-c", check], cwd=folder, env=values, check=False).returncode == status

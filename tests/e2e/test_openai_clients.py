@@ -90,7 +90,7 @@ def test_a_stream_brings_its_pieces_and_its_usage(sdk: SDK) -> None:
 
 def test_the_sdks_own_stream_helper_works(sdk: SDK) -> None:
     sdk.app.model.script({"reply": "one and two"})
-    events, completion = sdk.managed(sdk.client.chat.completions.stream(model="gpt-4o", messages=MESSAGES))
+    events, completion = sdk.events_and_completion(sdk.client.chat.completions.stream(model="gpt-4o", messages=MESSAGES))
     assert [event.delta for event in events if event.type == "content.delta"] == ["", "one and", " two"]
     assert completion.choices[0].message.content == "one and two"
 

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.support.javascript import errors_in, needs_node
-from tests.support.processes import PATIENCE, PROJECT, LocalApp, local_app
+from tests.support.processes import PROJECT, TIMEOUT, LocalApp, local_app
 from tests.support.upstreams import Upstreams
 
 DOCUMENT = (PROJECT / "docs" / "telemetry.md").read_text()
@@ -96,7 +96,7 @@ class Receiver:
     def own_spans(self, count: int) -> list[Any]:
         """The app's spans, as soon as that many have come."""
         with self.came:
-            assert self.came.wait_for(lambda: len(self.spans_of(SCOPE)) >= count, PATIENCE), self.spans
+            assert self.came.wait_for(lambda: len(self.spans_of(SCOPE)) >= count, TIMEOUT), self.spans
             return self.spans_of(SCOPE)
 
     def spans_of(self, scope: str) -> list[Any]:
@@ -134,7 +134,7 @@ def test_spans_and_metrics_reach_an_otlp_endpoint(folder: Path, receiver: tuple[
     }
     trace, caller = secrets.token_hex(16), secrets.token_hex(8)
     body = {"messages": [{"role": "user", "content": PROMPT}]}
-    with local_app(folder, more=TRACED, **settings) as app:
+    with local_app(folder, extra_code=TRACED, **settings) as app:
         headers = {"traceparent": f"00-{trace}-{caller}-01"}
         response = app.http.post("/api/test/traced", json=body, headers=headers)
         (span,) = received.own_spans(1)
@@ -246,7 +246,7 @@ logging.basicConfig()
 from shared.telemetry import exporters
 exporters.configure({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
 """
-    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE)
+    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=TIMEOUT)
     assert ended.returncode == 0, ended.stderr
     assert "add opentelemetry-exporter-otlp-proto-http to requirements.txt" in ended.stderr
 
@@ -256,6 +256,6 @@ def test_importing_the_app_imports_no_sdk_and_no_exporter() -> None:
     pattern = r"opentelemetry\.(sdk|exporter|proto)|azure\.monitor"
     code = f"import re; PATTERN = {pattern!r}; {code}"
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=PATIENCE, check=True
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=TIMEOUT, check=True
     )
     assert ended.stdout.strip() == "[]"

@@ -62,7 +62,7 @@ print(json.dumps(sorted(function.get_function_name() for function in function_ap
 
 def the_app() -> set[str]:
     """All that is to be deployed."""
-    modules = {path for path in packaging.tracked() if re.fullmatch(r"shared/[\w/]+\.(py|html|css|js|json)", path)}
+    modules = {path for path in packaging.tracked_files() if re.fullmatch(r"shared/[\w/]+\.(py|html|css|js|json)", path)}
     return {"function_app.py", "host.json", "requirements.txt", *modules}
 
 
@@ -70,7 +70,7 @@ def the_app() -> set[str]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project as it is on the disk of somebody who has worked on it for a while."""
     folder = tmp_path_factory.mktemp("project")
-    packaging.copy_files(PROJECT, packaging.tracked(), folder)
+    packaging.copy_files(PROJECT, packaging.tracked_files(), folder)
     for path in PLANTED:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).touch()
@@ -82,7 +82,7 @@ def package(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What Core Tools would publish of it."""
     folder = tmp_path_factory.mktemp("package")
     funcignore = (project / ".funcignore").read_text()
-    paths = {path for path in packaging.files_in(project) if packaging.packed(funcignore, path)}
+    paths = {path for path in packaging.files_in(project) if packaging.is_published(funcignore, path)}
     packaging.copy_files(project, paths, folder)
     return folder
 
@@ -134,12 +134,12 @@ def test_what_is_published_loads_with_nothing_but_its_requirements(
 
 
 def test_an_image_has_exactly_the_app(project: Path) -> None:
-    sources = packaging.copied((PROJECT / "Dockerfile").read_text())
+    sources = packaging.copied_paths((PROJECT / "Dockerfile").read_text())
     assert sources == {"requirements.txt", "host.json", "function_app.py", "shared"}
     for source in sources:
         assert (PROJECT / source).exists()
     dockerignore = (PROJECT / ".dockerignore").read_text()
-    assert {path for path in packaging.files_in(project) if packaging.sent(dockerignore, path)} == the_app()
+    assert {path for path in packaging.files_in(project) if packaging.is_in_build_context(dockerignore, path)} == the_app()
 
 
 @pytest.mark.parametrize(
@@ -154,26 +154,26 @@ def test_an_image_has_exactly_the_app(project: Path) -> None:
     ],
 )
 def test_patterns_begin_at_the_root_and_end_with_a_word(pattern: str, hit: list[str], missed: list[str]) -> None:
-    assert [path for path in hit + missed if packaging.hits(pattern, path)] == hit
+    assert [path for path in hit + missed if packaging.matches(pattern, path)] == hit
 
 
 def test_exclamation_marks_win_but_for_what_is_never_packed() -> None:
     for funcignore in ("shared\n!shared/x\n", "!shared/x\nshared\n"):
-        assert packaging.packed(funcignore, "shared/x")
-        assert packaging.packed(funcignore, "shared/x/y")
-        assert not packaging.packed(funcignore, "shared/y")
-    assert packaging.packed("\n  \n# shared\n", "shared/y")
+        assert packaging.is_published(funcignore, "shared/x")
+        assert packaging.is_published(funcignore, "shared/x/y")
+        assert not packaging.is_published(funcignore, "shared/y")
+    assert packaging.is_published("\n  \n# shared\n", "shared/y")
     for never in (".git/config", "a/.vscode/x", "a/.gitignore", "local.settings.json", "Local.Settings.json", ".funcignore"):
-        assert not packaging.packed(f"!{never}", never)
+        assert not packaging.is_published(f"!{never}", never)
 
 
 def test_the_last_pattern_of_dockerignore_wins() -> None:
-    assert not packaging.sent("*\n", "a/b")
-    assert packaging.sent("*\n!a\n", "a/b/c")
-    assert not packaging.sent("!a\n*\n", "a/b")
-    assert not packaging.sent("*\n!a/*.py\n", "a/x.pyc")
-    assert not packaging.sent("**/x\n", "x")
-    assert packaging.sent("# *\nx\n", "a/x")
+    assert not packaging.is_in_build_context("*\n", "a/b")
+    assert packaging.is_in_build_context("*\n!a\n", "a/b/c")
+    assert not packaging.is_in_build_context("!a\n*\n", "a/b")
+    assert not packaging.is_in_build_context("*\n!a/*.py\n", "a/x.pyc")
+    assert not packaging.is_in_build_context("**/x\n", "x")
+    assert packaging.is_in_build_context("# *\nx\n", "a/x")
 
 
 def test_copied_knows_all_forms_of_copy() -> None:
@@ -190,4 +190,4 @@ def test_copied_knows_all_forms_of_copy() -> None:
     RUN echo COPY eight /there/
     ADD nine /there/
     """
-    assert packaging.copied(dockerfile) == {"one", "two", "with space", "three", "four", "five", "nine"}
+    assert packaging.copied_paths(dockerfile) == {"one", "two", "with space", "three", "four", "five", "nine"}

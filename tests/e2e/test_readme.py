@@ -14,7 +14,7 @@ import pytest
 from local.__main__ import parser
 from shared.settings import SET_BY_AZURE, Settings, health_check_schedule
 from tests.support.javascript import NODE_FOLDER, needs_node
-from tests.support.processes import PATIENCE, PROJECT, LocalApp, local_app
+from tests.support.processes import PROJECT, TIMEOUT, LocalApp, local_app
 
 README = (PROJECT / "README.md").read_text()
 KEY = "a-caller-key-of-the-readme"
@@ -63,9 +63,7 @@ def test_every_command_is_run_here_or_known_to_run_elsewhere() -> None:
 
 @pytest.mark.parametrize("command", [line for line in commands() if line.startswith("curl") and not ELSEWHERE.match(line)])
 def test_curl_commands_are_answered(app: LocalApp, command: str) -> None:
-    run = subprocess.run(
-        ["bash", "-c", f"{here(command, app)} -sS --fail"], capture_output=True, text=True, timeout=PATIENCE
-    )
+    run = subprocess.run(["bash", "-c", f"{here(command, app)} -sS --fail"], capture_output=True, text=True, timeout=TIMEOUT)
     assert run.returncode == 0, run.stderr
     assert ("data: [DONE]" in run.stdout) == ('"stream": true' in command)
     assert "simulator" in run.stdout.replace('","', "")
@@ -98,7 +96,7 @@ def test_python_programs_run(app: LocalApp, program: str) -> None:
     }
     more = next((ask for name, ask in asks.items() if f"import {name}" in program), "")
     code = f"{here(program, app)}\n{more}"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT)
     assert run.returncode == 0, run.stderr
 
 
@@ -106,7 +104,7 @@ def test_python_programs_run(app: LocalApp, program: str) -> None:
 @pytest.mark.parametrize("program", blocks("js"))
 def test_javascript_programs_run(app: LocalApp, program: str) -> None:
     command = ["node", "--input-type=module", "-e", here(program, app)]
-    run = subprocess.run(command, cwd=NODE_FOLDER, capture_output=True, text=True, timeout=PATIENCE)
+    run = subprocess.run(command, cwd=NODE_FOLDER, capture_output=True, text=True, timeout=TIMEOUT)
     assert run.returncode == 0, run.stderr
 
 

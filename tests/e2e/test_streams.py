@@ -119,7 +119,7 @@ class TestCallersWhoLeave:
     ) -> None:
         model.script({"hang": True})
         body = json.dumps(body_for(path, stream=stream)).encode()
-        with gateway.app.sent("POST", path, body, api_key=CALLER_KEY):
+        with gateway.app.send_raw("POST", path, body, api_key=CALLER_KEY):
             model.journal(requests=1)
         assert model.journal(ended=1)[0].disconnected
 
@@ -135,9 +135,9 @@ class TestCallersWhoLeave:
     def test_leaving_while_a_body_comes_ends_the_call_to_azure(self, gateway: Gateway, model: Simulator) -> None:
         model.script({"raw": "{" + " " * 100_000, "split": 1, "pace": 0.1})
         body = json.dumps(MESSAGES).encode()
-        with gateway.app.sent("POST", "/api/v1/chat/completions", body, api_key=CALLER_KEY):
+        with gateway.app.send_raw("POST", "/api/v1/chat/completions", body, api_key=CALLER_KEY):
             model.journal(requests=1)
-            assert gateway.state_when(lambda state: bool(state["connections"]))["connections"] == 1
+            assert gateway.wait_for_state(lambda state: bool(state["connections"]))["connections"] == 1
         assert model.journal(ended=1)[0].disconnected
 
     def test_one_who_stays_and_takes_nothing_is_held_to_have_left(self, gateway: Gateway, model: Simulator) -> None:
@@ -145,9 +145,9 @@ class TestCallersWhoLeave:
         headers = {"content-type": "text/event-stream"}
         model.script({"raw": "data: {}\n\n" * 6_000_000, "split": 1_000_000, "headers": headers})
         body = json.dumps(body_for("/api/v1/chat/completions", stream=True)).encode()
-        with gateway.app.sent("POST", "/api/v1/chat/completions", body, api_key=CALLER_KEY):
+        with gateway.app.send_raw("POST", "/api/v1/chat/completions", body, api_key=CALLER_KEY):
             assert model.journal(ended=1)[0].disconnected
-            assert gateway.state_when(lambda state: not state["calls_in_flight"])["calls_in_flight"] == 0
+            assert gateway.wait_for_state(lambda state: not state["calls_in_flight"])["calls_in_flight"] == 0
             gateway.app.wait_for("error=caller_gone cause=ClientStalled")
         assert "Traceback" not in gateway.app.output
 
@@ -156,7 +156,7 @@ class TestCallersWhoLeave:
 
         def call(path: str, stream: bool) -> None:
             body = json.dumps(body_for(path, stream=stream)).encode()
-            connections.append(gateway.app.sent("POST", path, body, api_key=CALLER_KEY))
+            connections.append(gateway.app.send_raw("POST", path, body, api_key=CALLER_KEY))
 
         gateway.http.post("/api/chat", json={"prompt": "Hello"}).raise_for_status()
         before = gateway.state()
@@ -172,7 +172,7 @@ class TestCallersWhoLeave:
         for connection in connections:
             connection.close()
         assert all(seen.disconnected for seen in model.journal(ended=200))
-        after = gateway.state_when(lambda state: not state["calls_in_flight"] and state["tasks"] <= before["tasks"])
+        after = gateway.wait_for_state(lambda state: not state["calls_in_flight"] and state["tasks"] <= before["tasks"])
         assert (after["calls_in_flight"], after["connections"]) == (0, 0)
         assert after["tasks"] <= before["tasks"]
         assert after["sockets"] <= before["sockets"]

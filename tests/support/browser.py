@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright, and what a user does on the chat page."""
+"""Drive Debian's Chromium with Playwright, and use the chat page as a user does."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ AXE = NODE_FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 needs_chromium = pytest.mark.skipif(
     not (CHROMIUM and AXE.is_file()), reason="needs Chromium, and the packages of Node.js: npm ci --prefix tests/node"
 )
-# Nothing of Chromium's own goes to the network.
+# Keep Chromium from using the network by itself.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -26,12 +26,12 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# Milliseconds, on a machine that is busy with other things.
-PATIENCE = 30_000
+# Milliseconds. Long enough for a busy machine.
+TIMEOUT = 30_000
 
 
 @contextmanager
-def launched() -> Iterator[Browser]:
+def launch_browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
@@ -39,39 +39,43 @@ def launched() -> Iterator[Browser]:
 
 
 @contextmanager
-def faultless_page(browser: Browser) -> Iterator[Page]:
-    """A page that is closed in the end, and has neither raised nor broken its policy by then."""
+def checked_page(browser: Browser) -> Iterator[Page]:
+    """Open a page. At the end, fail if it has raised an error or violated its Content-Security-Policy."""
     context = browser.new_context()
-    context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
+    context.set_default_timeout(TIMEOUT)
+    expect.set_options(timeout=TIMEOUT)
     page = context.new_page()
-    failed: list[str] = []
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    page.on("console", lambda message: failed.append(message.text) if "Content Security Policy" in message.text else None)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if "Content Security Policy" in message.text else None)
     yield page
     context.close()
-    assert failed == []
+    assert errors == []
 
 
-def opened(page: Page, url: str) -> None:
-    """Opens the page and waits until it knows the models, and how the app is: its probe would use up a script."""
+def open_page(page: Page, url: str) -> None:
+    """Open the chat page, and wait until it shows the models and the app's health.
+
+    Otherwise the health probe could take the script that a test has for its first message.
+    """
     page.goto(f"{url}/playground")
     expect(page.get_by_role("combobox", name="Model")).to_be_enabled()
     expect(page.get_by_role("status")).to_have_text("healthy")
 
 
-def say(page: Page, text: str) -> None:
+def send_message(page: Page, text: str) -> None:
     page.get_by_role("textbox", name="Message").fill(text)
     page.get_by_role("button", name="Send").click()
 
 
-def sent(model: Simulator, at: int = -1) -> Json:
-    """The body of a request that Azure got."""
+def request_body(model: Simulator, at: int = -1) -> Json:
+    """Return the body of a request that the simulator has received, by default the last one."""
     body: Json = json.loads(model.journal()[at].body)
     return body
 
 
 def violations(page: Page) -> list[str]:
+    """Return the accessibility violations that axe finds on the page."""
     page.evaluate(AXE.read_text())
     found = page.evaluate("axe.run()")["violations"]
     return [f"{violation['impact']}: {violation['id']} {violation['nodes'][0]['html']}" for violation in found]

@@ -1,4 +1,4 @@
-"""Calls and records for tests of the app's own objects, without a running app."""
+"""Create calls and records for tests of the app's own objects, without a running app."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from shared.upstream.request import InferenceCall
 
 
 def chat_call(body: bytes = b"", **fields: Any) -> InferenceCall:
-    """A chat to the deployment `chat` of a dated API version."""
-    basic: dict[str, Any] = {
+    """Return a chat to the deployment `chat`, with a dated API version. `fields` override the defaults."""
+    defaults: dict[str, Any] = {
         "operation": "chat/completions",
         "path": "deployments/chat/chat/completions",
         "deployment": "chat",
         "headers": {},
         "caller": "tests",
     }
-    return InferenceCall(**{**basic, "body": body, **fields})
+    return InferenceCall(**{**defaults, "body": body, **fields})
 
 
 def chat_record() -> CallRecord:

@@ -1,21 +1,28 @@
-"""What of a caller's headers goes on to Azure, and what every error tells."""
+"""Name the request headers that reach Azure and those that do not, and check the shape of errors."""
 
 import json
 
 from tests.support.processes import Json
 
-CALLERS_SECRETS = {
+# Values of the client's own, which must never reach Azure.
+DROPPED_HEADERS = {
     "authorization": "Bearer callers-own",
     "cookie": "session=callers-own",
     "x-functions-key": "callers-own",
     "x-api-key": "callers-own",
     "openai-organization": "callers-own",
 }
-PASSED_ON = {"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01", "tracestate": "a=b", "x-client-request-id": "17"}
-ALLOWED = {"host", "content-length", "content-type", "accept", "accept-encoding", "user-agent", "api-key"}
+FORWARDED_HEADERS = {
+    "traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01",
+    "tracestate": "a=b",
+    "x-client-request-id": "17",
+}
+# Further headers that may reach Azure.
+ALLOWED_HEADERS = {"host", "content-length", "content-type", "accept", "accept-encoding", "user-agent", "api-key"}
 
 
 def error_of(body: bytes) -> Json:
+    """Return the error in a response body, after a check that it has all fields of OpenAI's errors and no others."""
     error: Json = json.loads(body)["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return error

@@ -1,4 +1,4 @@
-"""A call through the gateway, and how often each resource was tried for it."""
+"""Call Azure through the gateway, and count the requests that each resource has received."""
 
 import httpx2
 

@@ -1,4 +1,4 @@
-"""A function app that shows what the host does; host.py runs it in place of this project's own."""
+"""Define a function app that shows what the host does. `host_app` in local_host.py runs it instead of this project's app."""
 
 import asyncio
 import os
@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response, StreamingResponse
-from fastapi import HTTPException as Refusal
+from fastapi import HTTPException
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
 
-@app.route(route="seen/{first?}", methods=["GET", "POST"])
-async def seen(req: Request, context: func.Context) -> Response:
+@app.route(route="echo/{first?}", methods=["GET", "POST"])
+async def echo(req: Request, context: func.Context) -> Response:
     return JSONResponse(
         {
             "parameters": req.path_params,
@@ -78,7 +78,7 @@ async def secured(req: Request) -> Response:
     return JSONResponse({"header": req.headers.get("x-functions-key"), "code": req.query_params.get("code")})
 
 
-@app.route(route="chiefs", methods=["GET"], auth_level=func.AuthLevel.ADMIN)
+@app.route(route="admins", methods=["GET"], auth_level=func.AuthLevel.ADMIN)
 async def for_admins(req: Request) -> Response:
     return Response("admin")
 
@@ -90,12 +90,12 @@ async def switched_off(req: Request) -> Response:
 
 @app.route(route="fail", methods=["GET"])
 async def fail(req: Request) -> Response:
-    raise ValueError("told to fail")
+    raise ValueError("scripted failure")
 
 
-@app.route(route="refuse", methods=["GET"])
-async def refuse(req: Request) -> Response:
-    raise Refusal(418, "told to refuse")
+@app.route(route="reject", methods=["GET"])
+async def reject(req: Request) -> Response:
+    raise HTTPException(418, "scripted rejection")
 
 
 @app.route(route="headers", methods=["GET"])
@@ -106,18 +106,18 @@ async def headers(req: Request) -> Response:
 
 @app.route(route="stream/{kind}", methods=["GET"])
 async def stream(req: Request) -> Response:
-    return StreamingResponse(pieces(req.path_params["kind"]), media_type="text/plain")
+    return StreamingResponse(chunks(req.path_params["kind"]), media_type="text/plain")
 
 
-async def pieces(kind: str) -> AsyncIterator[bytes]:
+async def chunks(kind: str) -> AsyncIterator[bytes]:
     try:
         yield b"first"
         if kind == "broken":
-            raise ValueError("told to break")
+            raise ValueError("scripted interruption")
         await asyncio.sleep(0.3 if kind == "short" else 3600)
         yield b"last"
     except asyncio.CancelledError:
-        print("the stream was left", flush=True)
+        print("the stream was cancelled", flush=True)
         raise
 
 
@@ -126,8 +126,8 @@ async def wait(req: Request) -> Response:
     print("waiting", flush=True)
     while (await req.receive())["type"] != "http.disconnect":
         pass
-    print("the request was left", flush=True)
-    return Response("nobody reads this")
+    print("the client disconnected", flush=True)
+    return Response("nobody receives this")
 
 
 @app.timer_trigger(schedule="*/2 * * * * *", arg_name="timer")
@@ -141,8 +141,8 @@ async def slow(timer: func.TimerRequest) -> None:
 
 
 @app.timer_trigger(schedule="00:00:01", arg_name="timer")
-async def grumpy(timer: func.TimerRequest) -> None:
-    raise ValueError("told to fail every second")
+async def every_second(timer: func.TimerRequest) -> None:
+    raise ValueError("scripted failure every second")
 
 
 @app.timer_trigger(schedule="%SCHEDULE%", arg_name="timer", run_on_startup=True)
@@ -152,7 +152,7 @@ async def seldom(timer: func.TimerRequest) -> None:
 
 @app.timer_trigger(schedule="1.00:00:00", arg_name="timer")
 async def failing(timer: func.TimerRequest) -> None:
-    raise ValueError("told to fail at that time")
+    raise ValueError("scripted failure at that time")
 
 
 @app.timer_trigger(schedule="0 0 9 * * *", arg_name="timer", use_monitor=False)

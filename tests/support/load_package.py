@@ -1,6 +1,6 @@
-"""A program of its own: loads the app in a folder on the real runtime, prints its functions, and runs all its imports.
+"""Load the app in a folder on the real runtime, print its functions, and run all its imports.
 
-It gets no more of this project than local/worker.py beside it, so that it can run where only the app is installed.
+This program needs nothing of this project but local/host/worker.py, so it can run where only the app is installed.
 """
 
 import ast
@@ -20,9 +20,9 @@ async def functions_of(folder: Path) -> list[str]:
 
 
 def run_imports(folder: Path) -> tuple[int, list[str]]:
-    """Runs each import in the app, also those that only some calls or settings lead to.
+    """Run every import in the app, including those that only some calls or settings reach.
 
-    Returns their number, and the packages that were not there.
+    Return the number of imports, and the missing packages.
     """
     count, missing = 0, set()
     for path in folder.rglob("*.py"):

@@ -1,7 +1,6 @@
-"""Runs the local host with the functions of host_app.py, in place of this project's app.
+"""Run the local host with the functions of host_app.py, in place of this project's app.
 
-test_host_*.py have a test for each fact, named after it. What the real host does and this one does not is listed in
-local/README.md.
+Each test in test_host_*.py is named after a fact about the real host. local/README.md lists where the local host differs.
 """
 
 import json
@@ -13,20 +12,20 @@ from pathlib import Path
 
 import httpx2
 
-from tests.support.processes import PROJECT, Json, Running, app_folder, set_prefix, start_local
+from tests.support.processes import PROJECT, HostProcess, Json, copy_app, set_route_prefix, start_local
 
-STAMP = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\] "
+TIMESTAMP = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\] "
 SETTINGS = {"SCHEDULE": "0 0 9 * * *", "AzureWebJobs.switched_off.Disabled": "true"}
 
 
-class HostApp(Running):
-    """The functions of host_app.py, in place of this project's app."""
+class HostApp(HostProcess):
+    """Run the functions of host_app.py."""
 
     folder: Path
 
-    def key(self, what: str) -> str:
-        """One of the keys that --enable-auth prints."""
-        found = re.search(rf"x-functions-key: (\S+) \({re.escape(what)}\)", self.output)
+    def key(self, scope: str) -> str:
+        """Return the key for `scope` that --enable-auth prints."""
+        found = re.search(rf"x-functions-key: (\S+) \({re.escape(scope)}\)", self.output)
         assert found, self.output
         return found[1]
 
@@ -43,11 +42,14 @@ def host_app(
     local_settings: Json | None = None,
     environ: Mapping[str, str],
 ) -> Iterator[HostApp]:
-    """The local host with the functions of host_app.py; on a free port unless `port` is None."""
-    app_folder(folder)
+    """Run the local host with the functions of host_app.py, on a free port by default.
+
+    With `port=None`, leave the port to the settings.
+    """
+    copy_app(folder)
     shutil.copy(PROJECT / "tests" / "support" / "host_app.py", folder / "function_app.py")
     if prefix is not None:
-        set_prefix(folder, prefix)
+        set_route_prefix(folder, prefix)
     if local_settings:
         (folder / "local.settings.json").write_text(json.dumps(local_settings))
     port_option = [] if port is None else ["--port", str(port)]

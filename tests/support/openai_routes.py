@@ -1,4 +1,4 @@
-"""An app with caller keys, and requests for its OpenAI-compatible routes."""
+"""Start an app with caller keys, and send requests to its OpenAI-compatible routes."""
 
 import socket
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ BEARER = {"authorization": f"Bearer {CALLER_KEY}"}
 CHAT = "/api/v1/chat/completions"
 MESSAGES = b'[{"role":"user","content":"Hello"}]'
 BODY = b'{"messages":%s}' % MESSAGES
-# With an address for each operation, under the key that its body has to have besides `model`.
+# A path for each operation, with the smallest body that it accepts besides `model`.
 BODIES = {CHAT: BODY, "/api/v1/embeddings": b'{"input":"Hello"}', "/api/v1/responses": b'{"input":"Hello"}'}
 
 
@@ -34,14 +34,14 @@ def app_with_keys(folder: Path, **environ: str) -> Iterator[LocalApp]:
 
 
 def post(app: LocalApp, body: bytes, path: str = CHAT, **headers: str) -> Json:
-    """Sends `body` and returns the answer's error, empty when there is none."""
+    """Send `body`, and return the status with the fields of the response's error, if it has one."""
     response = app.http.post(path, content=body, headers=BEARER | headers)
-    answer: Json = response.json()
-    error: Json = answer.get("error") or {}
+    fields: Json = response.json()
+    error: Json = fields.get("error") or {}
     assert error or response.status_code == 200
     return {"status": response.status_code, **error}
 
 
-def status(connection: socket.socket) -> int:
-    with connection.makefile("rb") as answer:
-        return int(answer.readline().split()[1])
+def read_status(connection: socket.socket) -> int:
+    with connection.makefile("rb") as response:
+        return int(response.readline().split()[1])

@@ -1,4 +1,4 @@
-"""What gets deployed: .funcignore as Core Tools read it, and what a Dockerfile and its .dockerignore let into an image."""
+"""Work out what gets deployed: read .funcignore as Core Tools do, and a Dockerfile and its .dockerignore as Docker does."""
 
 import json
 import re
@@ -9,50 +9,50 @@ from pathlib import Path
 
 from tests.support.processes import PROJECT
 
-# What Core Tools never pack, at any depth, whatever .funcignore says.
+# Core Tools never publish these, at any depth, whatever .funcignore says.
 NEVER_FOLDERS = {".git", ".vscode"}
 NEVER_FILES = {".funcignore", ".gitignore", "local.settings.json", "project.lock.json"}
 
 
-def lines_of(text: str) -> list[str]:
-    """The lines of an ignore file that say something."""
+def patterns_in(text: str) -> list[str]:
+    """Return the patterns in an ignore file."""
     return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
 
 
-def hits(pattern: str, path: str) -> bool:
-    """Whether a pattern of .funcignore hits a path, as in GitIgnoreParser.cs of Core Tools."""
-    # A star, one or two, is at least one character there: `**/x` does not hit an `x` at the root.
+def matches(pattern: str, path: str) -> bool:
+    """Return whether a pattern of .funcignore matches a path, as in GitIgnoreParser.cs of Core Tools."""
+    # There, one or two stars stand for at least one character: `**/x` does not match an `x` at the root.
     regex = re.escape(pattern.removeprefix("/")).replace(r"\*\*", ".+").replace(r"\*", "[^/]+")
     return bool(re.match(rf"(?:{regex})\b", path, re.ASCII))
 
 
-def packed(funcignore: str, path: str) -> bool:
-    """Whether Core Tools publish the file at `path`, which is relative to the app's folder."""
+def is_published(funcignore: str, path: str) -> bool:
+    """Return whether Core Tools publish the file at `path`, which is relative to the app's folder."""
     *folders, name = path.lower().split("/")
     if NEVER_FOLDERS.intersection(folders) or name in NEVER_FILES:
         return False
-    lines = lines_of(funcignore)
-    if any(hits(line[1:], path) for line in lines if line.startswith("!")):
+    patterns = patterns_in(funcignore)
+    if any(matches(pattern[1:], path) for pattern in patterns if pattern.startswith("!")):
         return True
-    return not any(hits(line, path) for line in lines if not line.startswith("!"))
+    return not any(matches(pattern, path) for pattern in patterns if not pattern.startswith("!"))
 
 
-def sent(dockerignore: str, path: str) -> bool:
-    """Whether Docker takes the file at `path` into the build's context: the last pattern that hits it decides."""
+def is_in_build_context(dockerignore: str, path: str) -> bool:
+    """Return whether Docker adds the file at `path` to the build context: the last pattern that matches it decides."""
     ignored = False
-    for line in lines_of(dockerignore):
-        regex = re.escape(line.removeprefix("!").strip("/"))
-        # Two stars are any number of folders, none included; what hits a folder hits all that is in it.
+    for pattern in patterns_in(dockerignore):
+        regex = re.escape(pattern.removeprefix("!").strip("/"))
+        # Two stars stand for any number of folders, also for none. A pattern for a folder includes its contents.
         regex = regex.replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
         if re.match(rf"(?:{regex})(?:/|\Z)", path):
-            ignored = not line.startswith("!")
+            ignored = not pattern.startswith("!")
     return not ignored
 
 
-def copied(dockerfile: str) -> set[str]:
-    """What the instructions of a Dockerfile copy from the build's context."""
+def copied_paths(dockerfile: str) -> set[str]:
+    """Return the paths that a Dockerfile copies from the build context."""
     sources: set[str] = set()
-    # Comments may stand between the lines of an instruction.
+    # A comment may interrupt an instruction of several lines.
     text = re.sub(r"^\s*#.*\n?", "", dockerfile, flags=re.MULTILINE)
     text = re.sub(r"\\[ \t]*\n", " ", text)
     for arguments in re.findall(r"^\s*(?:COPY|ADD)\s+(.+)$", text, re.MULTILINE | re.IGNORECASE):
@@ -68,8 +68,8 @@ def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
 
-def tracked() -> set[str]:
-    """The files that git knows, as far as they are there."""
+def tracked_files() -> set[str]:
+    """Return the files that git tracks and that exist."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     return {path for path in listed.split("\0") if path and (PROJECT / path).exists()}
 

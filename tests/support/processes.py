@@ -1,4 +1,4 @@
-"""Runs the app as a user would, in a process of its own, and controls the simulators it talks to."""
+"""Run the app in a process of its own, as a user would, and control the simulators that it talks to."""
 
 import base64
 import json
@@ -21,24 +21,24 @@ import httpx2
 
 PROJECT = Path(__file__).parent.parent.parent
 APP_FILES = ("function_app.py", "host.json", "shared", "local")
-# Seconds for anything that should take a moment, on a machine that is busy with other things.
-PATIENCE = 60.0
+# Seconds. Long enough for anything that should take a moment, even on a busy machine.
+TIMEOUT = 60.0
 
 type Json = dict[str, Any]
 
 
 def eventually[T](look: Callable[[], T], holds: Callable[[T], object]) -> T:
-    """What `look` finds, as soon as it `holds`."""
-    ends = time.monotonic() + PATIENCE
+    """Call `look` until its result satisfies `holds`, and return that result. Fail after `TIMEOUT`."""
+    deadline = time.monotonic() + TIMEOUT
     while not holds(found := look()):
-        assert time.monotonic() < ends, found
+        assert time.monotonic() < deadline, found
         time.sleep(0.02)
     return found
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A request, as a simulator's journal records it."""
+class RecordedRequest:
+    """Describe a request that a simulator has received, as its journal records it."""
 
     path: str
     query: dict[str, str]
@@ -60,20 +60,21 @@ class Simulator:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.http = httpx2.Client(base_url=url, timeout=PATIENCE)
+        self.http = httpx2.Client(base_url=url, timeout=TIMEOUT)
 
     def script(self, *scripts: Json) -> None:
-        """Says what the next requests get, one script for each."""
+        """Script the responses to the next requests, one script for each."""
         self.http.post("/control/scripts", json=scripts).raise_for_status()
 
     def permit(self, chunks: int = 1) -> None:
+        """Release one response that hangs, or that many chunks of a stream that waits for permits."""
         self.http.post("/control/next", params={"chunks": chunks}).raise_for_status()
 
-    def journal(self, *, requests: int = 0, ended: int = 0) -> list[Seen]:
-        """What has come so far, as soon as at least `requests` have come and `ended` are over."""
+    def journal(self, *, requests: int = 0, ended: int = 0) -> list[RecordedRequest]:
+        """Wait until at least `requests` have arrived and `ended` are over, and return all requests so far."""
         entries = self.http.get("/control/journal", params={"requests": requests, "ended": ended}).json()
         return [
-            Seen(
+            RecordedRequest(
                 path=entry["path"],
                 query=entry["query"],
                 headers=dict(entry["headers"]),
@@ -88,13 +89,14 @@ class Simulator:
         ]
 
     def clear(self) -> None:
+        """Discard the journal, and all scripts and permits."""
         self.http.delete("/control/journal").raise_for_status()
 
 
-class Running:
-    """A running host: what it prints, and a client for its address."""
+class HostProcess:
+    """Control a running host: read what it prints, and send it requests."""
 
-    started = "Ctrl-C stops."
+    ready_message = "Ctrl-C stops."
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -102,13 +104,13 @@ class Running:
         self.printed = threading.Condition()
         self.reader = threading.Thread(target=self.read)
         self.reader.start()
-        self.wait_for(self.started)
+        self.wait_for(self.ready_message)
         url = re.search(r"http://localhost:(\d+)/", self.output)
         assert url, self.output
         self.port = int(url[1])
-        # Not localhost: resolving it may try another address first.
+        # Not localhost, which may resolve to another IP address first.
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx2.Client(base_url=self.url, timeout=PATIENCE)
+        self.http = httpx2.Client(base_url=self.url, timeout=TIMEOUT)
 
     def read(self) -> None:
         assert self.process.stdout
@@ -125,25 +127,27 @@ class Running:
         return "".join(self.lines)
 
     def wait_for(self, text: str) -> None:
-        """Waits until `text` has been printed; fails when the process ends without it."""
+        """Wait until `text` has been printed. Fail after `TIMEOUT`, or when the process ends without printing it."""
         with self.printed:
-            found = self.printed.wait_for(lambda: text in self.output or "(end of output)" in self.output, PATIENCE)
+            found = self.printed.wait_for(lambda: text in self.output or "(end of output)" in self.output, TIMEOUT)
         assert found, f"{text!r} was not printed in time:\n{self.output}"
         assert text in self.output, self.output
 
-    def wait_for_more(self) -> None:
-        """Waits until another line has been printed."""
+    def wait_for_line(self) -> None:
+        """Wait until another line has been printed."""
         with self.printed:
-            seen = len(self.lines)
-            assert self.printed.wait_for(lambda: len(self.lines) > seen, PATIENCE), self.output
+            known = len(self.lines)
+            assert self.printed.wait_for(lambda: len(self.lines) > known, TIMEOUT), self.output
             assert "(end of output)" not in self.output, self.output
 
     def connection(self) -> socket.socket:
-        """A plain connection to it, for what an HTTP client would not send."""
-        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+        """Open a plain connection, for bytes that an HTTP client would not send."""
+        return socket.create_connection(("127.0.0.1", self.port), TIMEOUT)
 
-    def sent(self, method: str, path: str, body: bytes = b"", *, length: int | None = None, **headers: str) -> socket.socket:
-        """A connection on which a request has been sent as it stands here; HTTP clients tidy up paths."""
+    def send_raw(
+        self, method: str, path: str, body: bytes = b"", *, length: int | None = None, **headers: str
+    ) -> socket.socket:
+        """Send a request exactly as given, and return its connection. HTTP clients would normalize the path."""
         length = len(body) if length is None else length
         lines = [f"{method} {path} HTTP/1.1", "host: a", "connection: close", f"content-length: {length}"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -152,10 +156,10 @@ class Running:
         return connection
 
     def stop(self, number: int = signal.SIGINT) -> int:
-        """Ends the process as Ctrl-C does; returns its exit status."""
+        """Stop the process, by default as Ctrl-C does, and return its exit status."""
         self.process.send_signal(number)
         try:
-            return self.process.wait(PATIENCE)
+            return self.process.wait(TIMEOUT)
         finally:
             self.process.kill()
             self.reader.join()
@@ -164,8 +168,8 @@ class Running:
             self.http.close()
 
 
-class LocalApp(Running):
-    """This project's app."""
+class LocalApp(HostProcess):
+    """Control this project's app and its simulators."""
 
     def __init__(self, process: "subprocess.Popen[str]", model: Simulator | None = None) -> None:
         super().__init__(process)
@@ -173,6 +177,7 @@ class LocalApp(Running):
         self.identity = self.simulator("the identity endpoint")
 
     def simulator(self, name: str) -> Simulator:
+        """Return the simulator of `name`. If the app has not started it, nothing listens on its URL."""
         url = re.search(rf"simulator of {name} at (http://[\d.:]+)", self.output)
         return Simulator(url[1] if url else "http://127.0.0.1:9")
 
@@ -182,8 +187,8 @@ class LocalApp(Running):
         return self.http.post("/api/chat", content=body, **options)
 
     @contextmanager
-    def streamed(self, **body: Any) -> Iterator[Iterator[str]]:
-        """A streamed chat: the data of its events, as they come."""
+    def stream_chat(self, **body: Any) -> Iterator[Iterator[str]]:
+        """Stream a chat. Yield an iterator over the data of its events, as they arrive."""
         with self.http.stream("POST", "/api/chat", json={"prompt": "Hello", **body, "stream": True}) as response:
             assert response.status_code == 200, response.read()
             assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -197,8 +202,8 @@ class LocalApp(Running):
             self.identity.http.close()
 
 
-def app_folder(folder: Path) -> Path:
-    """A copy of the app, so that settings files of whoever runs the tests are not in the way."""
+def copy_app(folder: Path) -> Path:
+    """Copy the app into `folder`, away from the settings files of the developer, and return `folder`."""
     folder.mkdir(exist_ok=True)
     for name in APP_FILES:
         source = PROJECT / name
@@ -209,25 +214,25 @@ def app_folder(folder: Path) -> Path:
     return folder
 
 
-def set_prefix(folder: Path, prefix: str) -> None:
+def set_route_prefix(folder: Path, prefix: str) -> None:
     host_json = json.loads((folder / "host.json").read_text())
     host_json["extensions"]["http"]["routePrefix"] = prefix
     (folder / "host.json").write_text(json.dumps(host_json))
 
 
 def start_local(folder: Path, *options: str, **environ: str) -> "subprocess.Popen[str]":
-    """Starts `python -m local` in `folder` with nothing in its environment but `environ`."""
+    """Start `python -m local` in `folder`, with the settings in `environ` and none of the developer's."""
     return subprocess.Popen(
         [sys.executable, "-m", "local", *options],
         cwd=folder,
         env={
             "PATH": os.environ["PATH"],
-            # Where coverage is measured, here too.
+            # When coverage is measured, measure it in this process too.
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS")},
             "PYTHONUNBUFFERED": "1",
             "PYTHONDEVMODE": "1",
             "PYTHONWARNINGS": "ignore",
-            # Not every five minutes: its probe would stand in journals among what tests have caused.
+            # Once a year, because the timer's probes would appear in the journals among the requests of the tests.
             "HEALTH_CHECK_SCHEDULE": "0 0 0 1 1 *",
             **environ,
         },
@@ -238,15 +243,17 @@ def start_local(folder: Path, *options: str, **environ: str) -> "subprocess.Pope
 
 
 @contextmanager
-def local_app(folder: Path, *options: str, more: str = "", prefix: str | None = None, **environ: str) -> Iterator[LocalApp]:
-    """A running app in a copy of its own, on a free port; `more` is appended to its function_app.py.
+def local_app(
+    folder: Path, *options: str, extra_code: str = "", prefix: str | None = None, **environ: str
+) -> Iterator[LocalApp]:
+    """Run a copy of the app on a free port, with `extra_code` appended to its function_app.py.
 
-    `prefix` is another route prefix than the app's own.
+    `prefix` replaces the app's route prefix.
     """
-    with (app_folder(folder) / "function_app.py").open("a") as file:
-        file.write(more)
+    with (copy_app(folder) / "function_app.py").open("a") as file:
+        file.write(extra_code)
     if prefix is not None:
-        set_prefix(folder, prefix)
+        set_route_prefix(folder, prefix)
     app = LocalApp(start_local(folder, "--port", "0", *options, **environ))
     try:
         yield app
@@ -256,14 +263,14 @@ def local_app(folder: Path, *options: str, more: str = "", prefix: str | None = 
 
 
 def settings_for(app: LocalApp) -> dict[str, str]:
-    """Settings that lead another app to the simulator of `app`, as if it were in Azure."""
+    """Return settings that point another app at the simulator of `app`, as if it were in Azure."""
     app.model.clear()
     app.chat({"prompt": "Hello"})
-    (seen,) = app.model.journal()
+    (request,) = app.model.journal()
     app.model.clear()
     return {
         "AZURE_OPENAI_ENDPOINT": app.model.url,
-        "AZURE_OPENAI_KEY": seen.headers["api-key"],
+        "AZURE_OPENAI_KEY": request.headers["api-key"],
         "AZURE_OPENAI_API_VERSION": "2024-10-21",
         "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini",
     }

@@ -1,9 +1,9 @@
-"""What the app records of calls, told by the real SDK's in-memory exporters."""
+"""Collect the telemetry that the app records, with the real SDK's in-memory exporters."""
 
 from tests.support.processes import Json, eventually
 from tests.support.upstreams import Gateway
 
-# Appended to the app: what it records, for the tests to read. `more` is what the app itself has no use for.
+# Appended to the app: a route on which the tests collect what it has recorded.
 RECORDER = """
 
 from opentelemetry import metrics, trace
@@ -25,7 +25,7 @@ OURS = "azure_functions_openai"
 @app.route(route="test/telemetry", methods=["GET"], auth_level=OPEN)
 async def test_telemetry(req: Request) -> Response:
     collected = points.get_metrics_data()
-    told = {
+    telemetry = {
         "spans": [
             {
                 "name": span.name,
@@ -58,25 +58,26 @@ async def test_telemetry(req: Request) -> Response:
         ],
     }
     spans.clear()
-    return JSONResponse(told)
+    return JSONResponse(telemetry)
 """
 DURATION, FIRST_CHUNK, TOKENS = (
     f"gen_ai.client.{name}" for name in ("operation.duration", "operation.time_to_first_chunk", "token.usage")
 )
 
 
-def told(gateway: Gateway) -> Json:
+def collect_telemetry(gateway: Gateway) -> Json:
+    """Return the spans and points that the app has recorded since the last collection."""
     found: Json = gateway.http.get("/api/test/telemetry").json()
     return found
 
 
-def told_when_ended(gateway: Gateway, calls: int = 1) -> Json:
-    """What has been recorded, as soon as that many spans have ended."""
+def wait_for_telemetry(gateway: Gateway, calls: int = 1) -> Json:
+    """Wait until the spans of that many calls have ended, and return all spans and points until then."""
     found: Json = {"spans": [], "points": []}
 
-    def more() -> Json:
-        for name, items in told(gateway).items():
+    def collect_more() -> Json:
+        for name, items in collect_telemetry(gateway).items():
             found[name] += items
         return found
 
-    return eventually(more, lambda found: len(found["spans"]) >= calls)
+    return eventually(collect_more, lambda found: len(found["spans"]) >= calls)

@@ -1,4 +1,4 @@
-"""The OpenAI SDK's four clients behind one face, so that a test has all of them do the same."""
+"""Give the OpenAI SDK's four clients one interface, so that a test can run with each of them."""
 
 import asyncio
 import inspect
@@ -11,7 +11,7 @@ from tests.support.upstreams import CALLER_KEY
 
 
 class SDK:
-    """One of the SDK's classes, sync or async, used in the same way."""
+    """Wrap one of the SDK's clients, so that sync and async clients are used in the same way."""
 
     def __init__(self, app: LocalApp, kind: type[Any], **options: Any) -> None:
         self.app = app
@@ -23,30 +23,30 @@ class SDK:
         self.client = kind(**{"api_key": CALLER_KEY, "max_retries": 0, **options})
 
     def result(self, call: Any) -> Any:
-        return self.runner.run(self.resolved(call)) if inspect.isawaitable(call) else call
+        return self.runner.run(self.wait_for(call)) if inspect.isawaitable(call) else call
 
-    async def resolved(self, call: Any) -> Any:
+    async def wait_for(self, call: Any) -> Any:
         return await call
 
     def events(self, call: Any) -> list[Any]:
-        """All that a stream brings."""
+        """Return all events of a stream."""
         stream = self.result(call)
-        return [*stream] if hasattr(stream, "__iter__") else self.runner.run(self.collected(stream))
+        return [*stream] if hasattr(stream, "__iter__") else self.runner.run(self.collect(stream))
 
-    def managed(self, manager: Any) -> tuple[list[Any], Any]:
-        """All that the SDK's own stream helper brings, and what it makes of it."""
+    def events_and_completion(self, manager: Any) -> tuple[list[Any], Any]:
+        """Return all events of the SDK's stream helper, and the completion that it builds from them."""
         if not hasattr(manager, "__enter__"):
-            return self.runner.run(self.managed_async(manager))
+            return self.runner.run(self.events_and_completion_async(manager))
         with manager as stream:
             events = [*stream]
             return events, stream.get_final_completion()
 
-    async def managed_async(self, manager: Any) -> tuple[list[Any], Any]:
+    async def events_and_completion_async(self, manager: Any) -> tuple[list[Any], Any]:
         async with manager as stream:
             events = [event async for event in stream]
             return events, await stream.get_final_completion()
 
-    async def collected(self, stream: Any) -> list[Any]:
+    async def collect(self, stream: Any) -> list[Any]:
         return [event async for event in stream]
 
     def close(self) -> None:

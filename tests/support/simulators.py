@@ -17,7 +17,7 @@ DATED = "/openai/deployments/chat/chat/completions?api-version=2024-10-21"
 V1 = "/openai/v1/chat/completions"
 
 
-class World:
+class Simulators:
     """Hold a simulator of Azure OpenAI that accepts keys, one that accepts tokens, and one of the identity endpoint."""
 
     def __init__(self) -> None:
@@ -50,8 +50,8 @@ class World:
     async def script(self, **script: Any) -> None:
         await self.http.post(f"{self.keyed_url}/control/scripts", json=[script])
 
-    async def raw(self, stream: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Send a chat on a plain socket."""
+    async def raw_chat(self, stream: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Send a chat on a plain socket, and return its streams."""
         host, port = self.keyed_url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         body = json.dumps({**CHAT, "stream": stream}).encode()

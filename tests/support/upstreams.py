@@ -1,4 +1,4 @@
-"""Endpoints for the app to call, in a thread of the test's process, and an app whose endpoints a test can exchange."""
+"""Serve endpoints in a thread of the test's process, and start an app that tests can point at them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -17,7 +17,7 @@ CALLER_KEY = "a-caller-key-of-these-tests"
 
 type Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-# Appended to a copy of the app: other settings for the same process, and a look inside.
+# Appended to a copy of the app: routes that change the settings of the process and report its state.
 CONTROLS = """
 
 import asyncio
@@ -54,7 +54,7 @@ async def test_state(req: Request) -> Response:
 
 
 class Upstreams:
-    """Runs servers on an event loop of its own; a context, at whose end all of them stop."""
+    """Run servers on an event loop of its own, until the context ends."""
 
     def __enter__(self) -> "Upstreams":
         self.loop = asyncio.new_event_loop()
@@ -73,11 +73,11 @@ class Upstreams:
     async def close(self) -> None:
         await self.streams.aclose()
         await self.servers.aclose()
-        # Handlers that still wait for something.
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        # Handlers that are still waiting.
+        handlers = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in handlers:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*handlers, return_exceptions=True)
 
     def run[T](self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
@@ -88,10 +88,10 @@ class Upstreams:
         return Simulator(self.run(self.servers.start(model.application())))
 
     def serve(self, handle: Handler) -> int:
-        """Serves connections with `handle`, and returns the port."""
-        return self.run(self.served(handle))
+        """Serve connections with `handle`, and return the port."""
+        return self.run(self.start_server(handle))
 
-    async def served(self, handle: Handler) -> int:
+    async def start_server(self, handle: Handler) -> int:
         server = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=1024)
         self.streams.callback(server.close)
         port: int = server.sockets[0].getsockname()[1]
@@ -99,15 +99,15 @@ class Upstreams:
 
 
 class Gateway:
-    """A running app whose settings a test can exchange."""
+    """Control a running app whose settings tests can change."""
 
     def __init__(self, app: LocalApp) -> None:
         self.app = app
         self.http = app.http
 
     def configure(self, *endpoints: str, **settings: Any) -> None:
-        """From now on the app has these endpoints, in this order, and has never called any of them."""
-        basic = {
+        """Give the app these endpoints, in this order, and make it forget all earlier calls."""
+        defaults = {
             "AZURE_OPENAI_ENDPOINT": ",".join(endpoints),
             "AZURE_OPENAI_KEY": ",".join([KEY] * len(endpoints)),
             "AZURE_OPENAI_API_VERSION": "2025-04-01-preview",
@@ -119,20 +119,20 @@ class Gateway:
             "STREAM_IDLE_SECONDS": "20",
             "MAX_CONCURRENT_CALLS": "1000",
         }
-        self.http.put("/api/test/settings", json=basic | settings).raise_for_status()
+        self.http.put("/api/test/settings", json=defaults | settings).raise_for_status()
 
     def state(self) -> Json:
-        """What the app's process holds at this moment."""
+        """Return what the app's process holds at this moment."""
         state: Json = self.http.get("/api/test/state").json()
         return state
 
-    def state_when(self, expected: Callable[[Json], bool]) -> Json:
-        """Its state as soon as that is as `expected`."""
+    def wait_for_state(self, expected: Callable[[Json], bool]) -> Json:
+        """Return the state of the process as soon as it is as `expected`."""
         return eventually(self.state, expected)
 
 
 @contextmanager
-def gateway_app(folder: Path, more: str = "", **environ: str) -> Iterator[Gateway]:
-    """The app with these controls, and with `more` appended to it."""
-    with local_app(folder, "--no-simulator", more=CONTROLS + more, **environ) as app:
+def gateway_app(folder: Path, extra_code: str = "", **environ: str) -> Iterator[Gateway]:
+    """Run the app with these controls, and with `extra_code` appended to its function_app.py."""
+    with local_app(folder, "--no-simulator", extra_code=CONTROLS + extra_code, **environ) as app:
         yield Gateway(app)

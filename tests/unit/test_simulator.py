@@ -10,7 +10,7 @@ import pytest
 
 from local.simulator.tokens import AUDIENCE
 from shared.streaming.sse import EventParser
-from tests.support.simulators import CHAT, DATED, KEY, V1, World
+from tests.support.simulators import CHAT, DATED, KEY, V1, Simulators
 
 pytestmark = pytest.mark.anyio
 
@@ -31,9 +31,9 @@ class TestPayloads:
     Errors: https://learn.microsoft.com/azure/ai-foundry/openai/reference#errors
     """
 
-    async def test_a_completion(self, world: World) -> None:
-        await world.script(reply="one and two")
-        answer = (await world.chat(body={**CHAT, "model": "chat"})).json()
+    async def test_a_completion(self, simulators: Simulators) -> None:
+        await simulators.script(reply="one and two")
+        answer = (await simulators.chat(body={**CHAT, "model": "chat"})).json()
         assert answer.pop("id").startswith("chatcmpl-")
         assert abs(answer.pop("created") - time.time()) < 60
         assert answer == {
@@ -65,10 +65,10 @@ class TestPayloads:
         }
 
     @pytest.mark.parametrize("include_usage", [True, False])
-    async def test_a_stream(self, world: World, include_usage: bool) -> None:
-        await world.script(reply="one and two")
+    async def test_a_stream(self, simulators: Simulators, include_usage: bool) -> None:
+        await simulators.script(reply="one and two")
         options = {"stream_options": {"include_usage": True}} if include_usage else {}
-        response = await world.chat(body={**CHAT, "stream": True, **options})
+        response = await simulators.chat(body={**CHAT, "stream": True, **options})
         assert response.headers["content-type"] == "text/event-stream"
         *events, done = EventParser().feed(response.content)
         assert done == b"[DONE]"
@@ -93,13 +93,13 @@ class TestPayloads:
             assert usage["choices"] == []
             assert usage["usage"]["completion_tokens"] == 2
 
-    async def test_an_error(self, world: World) -> None:
-        await world.script(status=418)
-        assert (await world.chat()).json() == {"error": {"code": "418", "message": "Scripted."}}
+    async def test_an_error(self, simulators: Simulators) -> None:
+        await simulators.script(status=418)
+        assert (await simulators.chat()).json() == {"error": {"code": "418", "message": "Scripted."}}
 
-    async def test_a_content_filter_error(self, world: World) -> None:
-        await world.script(status=400)
-        response = await world.chat()
+    async def test_a_content_filter_error(self, simulators: Simulators) -> None:
+        await simulators.script(status=400)
+        response = await simulators.chat()
         assert response.status_code == 400
         error = response.json()["error"]
         assert set(error) == {"code", "message", "param", "type", "status", "innererror"}
@@ -110,9 +110,9 @@ class TestPayloads:
         }
 
     @pytest.mark.parametrize("status", [200, 400, 429])
-    async def test_the_headers(self, world: World, status: int) -> None:
-        await world.script(**({"status": status} if status != 200 else {}))
-        headers = (await world.chat()).headers
+    async def test_the_headers(self, simulators: Simulators, status: int) -> None:
+        await simulators.script(**({"status": status} if status != 200 else {}))
+        headers = (await simulators.chat()).headers
         for name in ("apim-request-id", "x-request-id", "x-ms-region"):
             assert headers[name]
         for name in ("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens"):
@@ -123,50 +123,50 @@ class TestStrictness:
     @pytest.mark.parametrize(
         "query", ["", "?api-version=", "?api-version=latest", "?api-version=2024-1-1", "?api-version=v1"]
     )
-    async def test_a_dated_route_needs_an_api_version(self, world: World, query: str) -> None:
-        assert code(await world.chat(DATED.partition("?")[0] + query)) == (404, "404")
+    async def test_a_dated_route_needs_an_api_version(self, simulators: Simulators, query: str) -> None:
+        assert code(await simulators.chat(DATED.partition("?")[0] + query)) == (404, "404")
 
-    async def test_v1_takes_no_dated_api_version(self, world: World) -> None:
-        assert (await world.chat(V1 + "?api-version=2024-10-21", {**CHAT, "model": "chat"})).status_code == 400
-        assert (await world.chat(V1 + "?api-version=preview", {**CHAT, "model": "chat"})).status_code == 200
+    async def test_v1_takes_no_dated_api_version(self, simulators: Simulators) -> None:
+        assert (await simulators.chat(V1 + "?api-version=2024-10-21", {**CHAT, "model": "chat"})).status_code == 400
+        assert (await simulators.chat(V1 + "?api-version=preview", {**CHAT, "model": "chat"})).status_code == 200
 
     @pytest.mark.parametrize(
         "path", ["/openai/deployments/chat/files?api-version=2024-10-21", "/openai/v2/chat/completions", "/"]
     )
-    async def test_other_routes_do_not_exist(self, world: World, path: str) -> None:
-        assert code(await world.chat(path)) == (404, "404")
+    async def test_other_routes_do_not_exist(self, simulators: Simulators, path: str) -> None:
+        assert code(await simulators.chat(path)) == (404, "404")
 
-    async def test_a_key_comes_in_its_header_and_on_v1_as_bearer_too(self, world: World) -> None:
+    async def test_a_key_comes_in_its_header_and_on_v1_as_bearer_too(self, simulators: Simulators) -> None:
         v1_body = {**CHAT, "model": "chat"}
-        assert (await world.chat(V1, v1_body)).status_code == 200
-        assert (await world.chat(V1, v1_body, authorization=f"Bearer {KEY}")).status_code == 200
-        assert code(await world.chat(authorization=f"Bearer {KEY}")) == (401, "Unauthorized")
-        assert code(await world.chat(api_key="wrong")) == (401, "401")
-        assert code(await world.chat(x_other="none")) == (401, "401")
+        assert (await simulators.chat(V1, v1_body)).status_code == 200
+        assert (await simulators.chat(V1, v1_body, authorization=f"Bearer {KEY}")).status_code == 200
+        assert code(await simulators.chat(authorization=f"Bearer {KEY}")) == (401, "Unauthorized")
+        assert code(await simulators.chat(api_key="wrong")) == (401, "401")
+        assert code(await simulators.chat(x_other="none")) == (401, "401")
 
-    async def test_a_token_must_be_for_the_service_and_unexpired(self, world: World) -> None:
-        good, _ = world.issuer.issue(AUDIENCE, "id", 60)
-        other, _ = world.issuer.issue("https://management.azure.com", "id", 60)
-        late, _ = world.issuer.issue(AUDIENCE, "id", -5)
+    async def test_a_token_must_be_for_the_service_and_unexpired(self, simulators: Simulators) -> None:
+        good, _ = simulators.issuer.issue(AUDIENCE, "id", 60)
+        other, _ = simulators.issuer.issue("https://management.azure.com", "id", 60)
+        late, _ = simulators.issuer.issue(AUDIENCE, "id", -5)
         forged = jwt.encode({"aud": AUDIENCE, "exp": time.time() + 60}, "0" * 32, "HS256")
-        assert (await world.keyless_chat(authorization=f"Bearer {good}")).status_code == 200
+        assert (await simulators.keyless_chat(authorization=f"Bearer {good}")).status_code == 200
         for token in (other, late, forged, "abc"):
-            assert code(await world.keyless_chat(authorization=f"Bearer {token}")) == (401, "Unauthorized")
+            assert code(await simulators.keyless_chat(authorization=f"Bearer {token}")) == (401, "Unauthorized")
 
-    async def test_a_resource_without_keys_says_so(self, world: World) -> None:
-        assert code(await world.keyless_chat(api_key=KEY)) == (403, "AuthenticationTypeDisabled")
+    async def test_a_resource_without_keys_says_so(self, simulators: Simulators) -> None:
+        assert code(await simulators.keyless_chat(api_key=KEY)) == (403, "AuthenticationTypeDisabled")
 
-    async def test_an_unknown_deployment(self, world: World) -> None:
-        assert code(await world.chat(DATED.replace("/chat/", "/other/", 1))) == (404, "DeploymentNotFound")
-        assert code(await world.chat(V1, {**CHAT, "model": "other"})) == (404, "DeploymentNotFound")
-        assert code(await world.chat(V1)) == (404, "DeploymentNotFound")
+    async def test_an_unknown_deployment(self, simulators: Simulators) -> None:
+        assert code(await simulators.chat(DATED.replace("/chat/", "/other/", 1))) == (404, "DeploymentNotFound")
+        assert code(await simulators.chat(V1, {**CHAT, "model": "other"})) == (404, "DeploymentNotFound")
+        assert code(await simulators.chat(V1)) == (404, "DeploymentNotFound")
 
     @pytest.mark.parametrize("messages", [[], None, "Hello"])
-    async def test_empty_messages(self, world: World, messages: Any) -> None:
-        response = await world.chat(body={"messages": messages})
+    async def test_empty_messages(self, simulators: Simulators, messages: Any) -> None:
+        response = await simulators.chat(body={"messages": messages})
         assert response.status_code == 400
         assert response.json()["error"]["param"] == "messages"
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 100_000])
-    async def test_a_body_that_is_no_json_object(self, world: World, body: bytes) -> None:
-        assert (await world.chat(body=body)).status_code == 400
+    async def test_a_body_that_is_no_json_object(self, simulators: Simulators, body: bytes) -> None:
+        assert (await simulators.chat(body=body)).status_code == 400

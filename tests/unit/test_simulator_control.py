@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.support.simulators import DATED, KEY, World
+from tests.support.simulators import DATED, KEY, Simulators
 
 pytestmark = pytest.mark.anyio
 
@@ -14,85 +14,85 @@ pytestmark = pytest.mark.anyio
 class TestFaults:
     """Test each field of a script on a plain socket."""
 
-    async def test_an_answer_can_be_scripted(self, world: World) -> None:
-        await world.script(status=429, headers={"retry-after": "7"}, body={"own": "body"})
-        reader, writer = await world.raw()
+    async def test_an_answer_can_be_scripted(self, simulators: Simulators) -> None:
+        await simulators.script(status=429, headers={"retry-after": "7"}, body={"own": "body"})
+        reader, writer = await simulators.raw_chat()
         answer = await reader.read()
         writer.close()
         assert answer.startswith(b"HTTP/1.1 429 ")
         assert b"retry-after: 7\r\n" in answer
         assert answer.endswith(b'\r\n\r\n{"own": "body"}')
 
-    async def test_a_reply_can_be_scripted(self, world: World) -> None:
-        await world.script(reply="as told")
-        reader, writer = await world.raw()
+    async def test_a_reply_can_be_scripted(self, simulators: Simulators) -> None:
+        await simulators.script(reply="as told")
+        reader, writer = await simulators.raw_chat()
         assert b'"content": "as told"' in await reader.read()
         writer.close()
 
-    async def test_a_delay_comes_before_the_headers(self, world: World) -> None:
-        await world.script(delay=0.3)
+    async def test_a_delay_comes_before_the_headers(self, simulators: Simulators) -> None:
+        await simulators.script(delay=0.3)
         started = time.monotonic()
-        reader, writer = await world.raw()
+        reader, writer = await simulators.raw_chat()
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         assert time.monotonic() - started >= 0.3
         writer.close()
 
-    async def test_a_hang_lasts_until_it_is_told_to_go_on(self, world: World) -> None:
-        await world.script(hang=True)
-        reader, writer = await world.raw()
-        await world.http.get(f"{world.keyed_url}/control/journal", params={"requests": 1})
+    async def test_a_hang_lasts_until_it_is_told_to_go_on(self, simulators: Simulators) -> None:
+        await simulators.script(hang=True)
+        reader, writer = await simulators.raw_chat()
+        await simulators.http.get(f"{simulators.keyed_url}/control/journal", params={"requests": 1})
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await reader.read(1)
-        await world.http.post(f"{world.keyed_url}/control/next")
+        await simulators.http.post(f"{simulators.keyed_url}/control/next")
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         writer.close()
 
-    async def test_a_reset_breaks_the_connection(self, world: World) -> None:
-        await world.script(reset=True)
-        reader, _ = await world.raw()
+    async def test_a_reset_breaks_the_connection(self, simulators: Simulators) -> None:
+        await simulators.script(reset=True)
+        reader, _ = await simulators.raw_chat()
         with pytest.raises(ConnectionResetError):
             await reader.read()
 
-    async def test_a_pace_comes_before_each_chunk(self, world: World) -> None:
-        await world.script(reply="one and two and three", pace=0.1)
+    async def test_a_pace_comes_before_each_chunk(self, simulators: Simulators) -> None:
+        await simulators.script(reply="one and two and three", pace=0.1)
         started = time.monotonic()
-        reader, writer = await world.raw(stream=True)
+        reader, writer = await simulators.raw_chat(stream=True)
         await reader.readuntil(b"three")
         assert time.monotonic() - started >= 0.3
         writer.close()
 
-    async def test_a_step_waits_for_a_permit(self, world: World) -> None:
-        await world.script(reply="one and two", step=True)
-        reader, writer = await world.raw(stream=True)
+    async def test_a_step_waits_for_a_permit(self, simulators: Simulators) -> None:
+        await simulators.script(reply="one and two", step=True)
+        reader, writer = await simulators.raw_chat(stream=True)
         for chunk in (b"one and", b" two"):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await reader.readuntil(b'"content": "' + chunk)
-            await world.http.post(f"{world.keyed_url}/control/next")
+            await simulators.http.post(f"{simulators.keyed_url}/control/next")
             await reader.readuntil(b'"content": "' + chunk)
         assert b"[DONE]" in await reader.read()
         writer.close()
 
-    async def test_a_cut_resets_a_stream_after_so_many_chunks(self, world: World) -> None:
-        await world.script(reply="one and two and three", cut=1)
-        reader, _ = await world.raw(stream=True)
+    async def test_a_cut_resets_a_stream_after_so_many_chunks(self, simulators: Simulators) -> None:
+        await simulators.script(reply="one and two and three", cut=1)
+        reader, _ = await simulators.raw_chat(stream=True)
         received = await reader.readuntil(b"one and")
         with pytest.raises(ConnectionResetError):
             received += await reader.read()
         assert b"two" not in received
         assert b"[DONE]" not in received
 
-    async def test_a_script_is_for_so_many_requests(self, world: World) -> None:
-        await world.script(status=500, times=2)
-        assert [(await world.chat()).status_code for _ in range(3)] == [500, 500, 200]
+    async def test_a_script_is_for_so_many_requests(self, simulators: Simulators) -> None:
+        await simulators.script(status=500, times=2)
+        assert [(await simulators.chat()).status_code for _ in range(3)] == [500, 500, 200]
 
 
 class TestJournal:
-    async def test_it_has_every_request_as_it_came(self, world: World) -> None:
+    async def test_it_has_every_request_as_it_came(self, simulators: Simulators) -> None:
         body = b'{"messages":[{"role":"user","content":"\xc3\xbc"}], "x": 1.0 }'
-        await world.chat(body=body, api_key=KEY, X_Own="1")
-        (entry,) = (await world.http.get(f"{world.keyed_url}/control/journal")).json()
+        await simulators.chat(body=body, api_key=KEY, X_Own="1")
+        (entry,) = (await simulators.http.get(f"{simulators.keyed_url}/control/journal")).json()
         assert (entry["method"], entry["path"], entry["query"]) == (
             "POST",
             DATED.partition("?")[0],
@@ -105,20 +105,20 @@ class TestJournal:
         assert entry["ended"] >= entry["started"]
         assert not entry["disconnected"]
 
-    async def test_it_records_a_disconnect_and_when(self, world: World) -> None:
-        await world.script(reply="one and two", step=True)
-        _, writer = await world.raw(stream=True)
-        await world.http.post(f"{world.keyed_url}/control/next")
-        await world.http.get(f"{world.keyed_url}/control/journal", params={"requests": 1})
+    async def test_it_records_a_disconnect_and_when(self, simulators: Simulators) -> None:
+        await simulators.script(reply="one and two", step=True)
+        _, writer = await simulators.raw_chat(stream=True)
+        await simulators.http.post(f"{simulators.keyed_url}/control/next")
+        await simulators.http.get(f"{simulators.keyed_url}/control/journal", params={"requests": 1})
         writer.close()
-        (entry,) = (await world.http.get(f"{world.keyed_url}/control/journal", params={"ended": 1})).json()
+        (entry,) = (await simulators.http.get(f"{simulators.keyed_url}/control/journal", params={"ended": 1})).json()
         assert entry["disconnected"]
         assert entry["chunks"] <= 1
         assert entry["ended"] > entry["started"]
 
-    async def test_it_can_be_emptied(self, world: World) -> None:
-        await world.chat()
-        await world.script(status=500)
-        await world.http.delete(f"{world.keyed_url}/control/journal")
-        assert (await world.http.get(f"{world.keyed_url}/control/journal")).json() == []
-        assert (await world.chat()).status_code == 200
+    async def test_it_can_be_emptied(self, simulators: Simulators) -> None:
+        await simulators.chat()
+        await simulators.script(status=500)
+        await simulators.http.delete(f"{simulators.keyed_url}/control/journal")
+        assert (await simulators.http.get(f"{simulators.keyed_url}/control/journal")).json() == []
+        assert (await simulators.chat()).status_code == 200

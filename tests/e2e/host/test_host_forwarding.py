@@ -13,8 +13,8 @@ from aiohttp import web
 from local.host.forwarding import CONNECT_TRIES, Forwarder, ForwardingFailed
 from local.host.server import empty_response
 from local.serving import Servers
-from tests.support.local_host import STAMP, HostApp
-from tests.support.processes import PATIENCE
+from tests.support.local_host import TIMESTAMP, HostApp
+from tests.support.processes import TIMEOUT
 
 GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 TRACE, SPAN = "a" * 32, "b" * 16
@@ -30,37 +30,37 @@ def received_by(caller: socket.socket) -> bytes:
 
 class TestForwarding:
     def test_path_query_and_body_arrive_unchanged(self, open_host: HostApp) -> None:
-        response = open_host.http.post("/api/seen/%C3%BC%20x?a=%2F&b=1&a=2", content=b"x" * 100_000)
+        response = open_host.http.post("/api/echo/%C3%BC%20x?a=%2F&b=1&a=2", content=b"x" * 100_000)
         seen = response.json()
-        assert (seen["path"], seen["query"]) == ("/api/seen/%C3%BC%20x", "a=%2F&b=1&a=2")
+        assert (seen["path"], seen["query"]) == ("/api/echo/%C3%BC%20x", "a=%2F&b=1&a=2")
         assert seen["body"] == 100_000
 
     def test_a_chunked_body_is_streamed(self, open_host: HostApp) -> None:
-        assert open_host.http.post("/api/seen", content=iter([b"one", b"two"])).json()["body"] == 6
+        assert open_host.http.post("/api/echo", content=iter([b"one", b"two"])).json()["body"] == 6
 
     def test_an_encoded_body_arrives_as_it_was_sent(self, open_host: HostApp) -> None:
         for body in (gzip.compress(b"a" * 1000), b"not gzip at all"):
             headers = {"content-encoding": "gzip"}
-            seen = open_host.http.post("/api/seen", content=body, headers=headers).json()
+            seen = open_host.http.post("/api/echo", content=body, headers=headers).json()
             assert seen["body"] == len(body)
             assert dict(seen["headers"])["content-encoding"] == "gzip"
 
     def test_a_request_with_the_whole_url_in_it_is_understood(self, open_host: HostApp) -> None:
         with open_host.connection() as caller:
-            caller.sendall(b"GET http://localhost/api/seen?a=b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            caller.sendall(b"GET http://localhost/api/echo?a=b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
             assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
 
     def test_a_body_that_is_no_chunks_is_refused_and_nothing_hangs(self, open_host: HostApp) -> None:
         with open_host.connection() as caller:
-            caller.sendall(b"POST /api/seen HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+            caller.sendall(b"POST /api/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
             assert caller.recv(65536).partition(b"\r\n")[0] in (b"HTTP/1.0 400 Bad Request", b"HTTP/1.1 400 Bad Request")
 
     def test_a_request_that_the_runtime_refuses_by_itself_ends(self, open_host: HostApp) -> None:
-        assert open_host.http.get("/api/seen/a%0Ab").status_code == 404
+        assert open_host.http.get("/api/echo/a%0Ab").status_code == 404
         open_host.wait_for("The runtime's HTTP server responded without running the function")
 
     def test_headers_are_added_and_a_callers_own_invocation_id_is_overwritten(self, open_host: HostApp) -> None:
-        seen = open_host.http.get("/api/seen", headers={"x-ms-invocation-id": "mine", "x-own": "kept"}).json()
+        seen = open_host.http.get("/api/echo", headers={"x-ms-invocation-id": "mine", "x-own": "kept"}).json()
         headers = dict(seen["headers"])
         assert headers["x-own"] == "kept"
         assert headers["x-ms-invocation-id"] == seen["invocation"] != "mine"
@@ -69,14 +69,14 @@ class TestForwarding:
         assert headers["x-forwarded-proto"] == "http"
 
     def test_the_request_shows_the_workers_address_and_the_forwarded_caller(self, open_host: HostApp) -> None:
-        seen = open_host.http.get("/api/seen").json()
+        seen = open_host.http.get("/api/echo").json()
         assert not seen["url"].startswith(open_host.url)
         assert dict(seen["headers"])["host"] in seen["url"]
         assert seen["client"] == "127.0.0.1"
 
     def test_hop_by_hop_headers_are_dropped_both_ways(self, open_host: HostApp) -> None:
         sent = {"te": "trailers", "proxy-authorization": "Basic eA==", "keep-alive": "timeout=5", "upgrade": "h2c"}
-        seen = dict(open_host.http.get("/api/seen", headers=sent).json()["headers"])
+        seen = dict(open_host.http.get("/api/echo", headers=sent).json()["headers"])
         assert not set(sent) & set(seen)
         got = open_host.http.get("/api/headers").headers
         assert not {"alt-svc", "proxy-authenticate", "keep-alive"} & set(got)
@@ -85,16 +85,16 @@ class TestForwarding:
     def test_cookies_are_the_callers_business(self, open_host: HostApp) -> None:
         open_host.http.get("/api/headers")
         open_host.http.cookies.clear()
-        assert "cookie" not in dict(open_host.http.get("/api/seen").json()["headers"])
+        assert "cookie" not in dict(open_host.http.get("/api/echo").json()["headers"])
 
     def test_answers_of_functions_say_uvicorn_and_the_hosts_own_kestrel(self, open_host: HostApp) -> None:
-        assert open_host.http.get("/api/seen").headers["server"] == "uvicorn"
+        assert open_host.http.get("/api/echo").headers["server"] == "uvicorn"
         assert open_host.http.get("/api/nothing").headers["server"] == "Kestrel"
 
     def test_the_invocation_is_a_span_in_the_callers_trace(self, open_host: HostApp) -> None:
-        seen = open_host.http.get("/api/seen", headers={"traceparent": f"00-{TRACE}-{SPAN}-01"}).json()
+        seen = open_host.http.get("/api/echo", headers={"traceparent": f"00-{TRACE}-{SPAN}-01"}).json()
         assert re.fullmatch(rf"00-{TRACE}-(?!{SPAN})[0-9a-f]{{16}}-01", seen["trace"])
-        assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", open_host.http.get("/api/seen").json()["trace"])
+        assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", open_host.http.get("/api/echo").json()["trace"])
 
     def test_a_function_that_raises_is_a_plain_500_and_the_connection_closes(self, open_host: HostApp) -> None:
         response = open_host.http.get("/api/fail")
@@ -108,9 +108,9 @@ class TestForwarding:
         open_host.wait_for("Executed 'Functions.fail' (Failed, Id=")
 
     def test_an_http_exception_keeps_its_status(self, open_host: HostApp) -> None:
-        response = open_host.http.get("/api/refuse")
-        assert (response.status_code, response.json()) == (418, {"detail": "told to refuse"})
-        open_host.wait_for("Executed 'Functions.refuse' (Failed, Id=")
+        response = open_host.http.get("/api/reject")
+        assert (response.status_code, response.json()) == (418, {"detail": "scripted rejection"})
+        open_host.wait_for("Executed 'Functions.reject' (Failed, Id=")
 
     def test_a_stream_that_breaks_is_cut_without_its_final_chunk(self, open_host: HostApp) -> None:
         with open_host.connection() as caller:
@@ -132,7 +132,7 @@ class TestForwarding:
     ) -> None:
         with open_host.http.stream("GET", "/api/stream/endless") as response:
             assert next(response.iter_bytes()) == b"first"
-        open_host.wait_for("the stream was left")
+        open_host.wait_for("the stream was cancelled")
         open_host.wait_for("Failed to proxy request with ForwarderError: RequestCanceled")
         open_host.wait_for("Executed 'Functions.stream' (Failed")
 
@@ -140,16 +140,16 @@ class TestForwarding:
         with open_host.connection() as caller:
             caller.sendall(b"GET /api/wait HTTP/1.1\r\nhost: a\r\n\r\n")
             open_host.wait_for("waiting")
-        open_host.wait_for("the request was left")
+        open_host.wait_for("the client disconnected")
 
     def test_log_lines_of_an_invocation(self, open_host: HostApp) -> None:
-        invocation = open_host.http.get("/api/seen").json()["invocation"]
-        open_host.wait_for(f"Executed 'Functions.seen' (Succeeded, Id={invocation}")
+        invocation = open_host.http.get("/api/echo").json()["invocation"]
+        open_host.wait_for(f"Executed 'Functions.echo' (Succeeded, Id={invocation}")
         reason = "This function was programmatically called via the host APIs."
-        begin = rf"{STAMP}Executing 'Functions\.seen' \(Reason='{re.escape(reason)}', Id={invocation}\)\n"
+        begin = rf"{TIMESTAMP}Executing 'Functions\.echo' \(Reason='{re.escape(reason)}', Id={invocation}\)\n"
         assert re.search(begin, open_host.output)
         assert re.search(
-            rf"{STAMP}Executed 'Functions\.seen' \(Succeeded, Id={invocation}, Duration=\d+ms\)\n", open_host.output
+            rf"{TIMESTAMP}Executed 'Functions\.echo' \(Succeeded, Id={invocation}, Duration=\d+ms\)\n", open_host.output
         )
         assert re.fullmatch(GUID, invocation)
 
@@ -184,7 +184,7 @@ class TestForwarder:
             forwarder = Forwarder(f"http://127.0.0.1:{silent.getsockname()[1]}", activity_timeout=0.2)
             assert forwarder.activity_timeout < Forwarder("").activity_timeout == 240
             address = await front(forwarder)
-            async with httpx2.AsyncClient(timeout=PATIENCE) as http:
+            async with httpx2.AsyncClient(timeout=TIMEOUT) as http:
                 response = await http.get(address)
         assert (response.status_code, response.content) == (500, b"")
 
@@ -193,7 +193,7 @@ class TestForwarder:
             port = probe.getsockname()[1]
         address = await front(Forwarder(f"http://127.0.0.1:{port}"))
         started = time.monotonic()
-        async with httpx2.AsyncClient(timeout=PATIENCE) as http:
+        async with httpx2.AsyncClient(timeout=TIMEOUT) as http:
             response = await http.get(address)
         assert (response.status_code, response.content) == (500, b"")
         assert time.monotonic() - started >= (CONNECT_TRIES - 1) * 0.05

@@ -17,7 +17,7 @@ class TestRouting:
         assert open_host.http.get("/environ").status_code == 404
 
     def test_the_prefix_comes_from_host_json_and_may_be_empty(self, tmp_path: Path) -> None:
-        for prefix, url in (("", "/seen"), ("my/own", "/my/own/seen")):
+        for prefix, url in (("", "/echo"), ("my/own", "/my/own/echo")):
             with host_app(tmp_path / f"app{len(prefix)}", prefix=prefix, environ=SETTINGS) as host:
                 assert f"http://localhost:{host.port}{url}/{{first?}}" in host.output
                 assert host.http.get(url).status_code == 200
@@ -32,9 +32,9 @@ class TestRouting:
     @pytest.mark.parametrize(
         ("path", "parameters"),
         [
-            ("/api/seen", {}),
-            ("/api/seen/one", {"first": "one"}),
-            ("/api/seen/a%20b", {"first": "a b"}),
+            ("/api/echo", {}),
+            ("/api/echo/one", {"first": "one"}),
+            ("/api/echo/a%20b", {"first": "a b"}),
             ("/api/rest/a/b/c", {"path": "a/b/c"}),
             ("/api/number/17", {"id": "17"}),
         ],
@@ -92,13 +92,13 @@ class TestRouting:
 
     def test_a_body_above_the_limit_is_413(self, open_host: HostApp) -> None:
         with open_host.connection() as caller:
-            caller.sendall(b"POST /api/seen HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % (BODY_LIMIT + 1))
+            caller.sendall(b"POST /api/echo HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % (BODY_LIMIT + 1))
             assert caller.recv(100).startswith(b"HTTP/1.1 413 ")
 
     def test_a_chunked_body_above_the_limit_is_413(self, open_host: HostApp) -> None:
         pieces = (b"a" * 1_000_000 for _ in range(BODY_LIMIT // 1_000_000 + 1))
         try:
-            assert open_host.http.post("/api/seen", content=pieces).status_code == 413
+            assert open_host.http.post("/api/echo", content=pieces).status_code == 413
         except httpx2.WriteError:
             pytest.fail("the answer was lost")
 

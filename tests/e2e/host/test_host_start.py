@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local.host.timers import Schedule
-from tests.support.local_host import SETTINGS, STAMP, HostApp, host_app
+from tests.support.local_host import SETTINGS, TIMESTAMP, HostApp, host_app
 
 
 class TestStart:
@@ -27,7 +27,7 @@ class TestStart:
             assert host.port == port
 
     def test_without_cors_there_is_none(self, open_host: HostApp) -> None:
-        response = open_host.http.get("/api/seen", headers={"origin": "https://page.example"})
+        response = open_host.http.get("/api/echo", headers={"origin": "https://page.example"})
         assert not any(name.startswith("access-control") for name in response.headers)
 
     def test_cors_answers_preflights_and_marks_answers(self, tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ class TestStart:
             for origin, allowed in (("https://page.example", True), ("https://evil.example", False)):
                 asked = host.http.options("/api/secured", headers={"origin": origin, **preflight})
                 assert asked.status_code == 204
-                answered = host.http.get("/api/seen", headers={"origin": origin})
+                answered = host.http.get("/api/echo", headers={"origin": origin})
                 for response in (asked, answered):
                     assert response.headers.get("access-control-allow-origin") == (origin if allowed else None)
                 assert asked.headers.get("access-control-allow-headers") == ("x-functions-key" if allowed else None)
@@ -76,7 +76,7 @@ class TestStart:
     def test_the_list_of_functions(self, open_host: HostApp) -> None:
         listed = open_host.output.partition("\nFunctions:\n\n")[2].partition("Ctrl-C")[0]
         url = f"http://localhost:{open_host.port}/api"
-        assert f"\tseen: [GET,POST] {url}/seen/{{first?}}\n" in listed
+        assert f"\techo: [GET,POST] {url}/echo/{{first?}}\n" in listed
         assert f"\tunrouted:  {url}/unrouted\n" in listed
         assert "\toften: timerTrigger\n" in listed
 
@@ -97,8 +97,8 @@ class TestTimers:
 
     def test_runs_never_overlap_and_missed_ones_are_not_made_up_for(self, open_host: HostApp) -> None:
         while open_host.output.count("Executed 'Functions.slow'") < 3:
-            open_host.wait_for_more()
-        lines = re.findall(rf"{STAMP}(Executing|Executed) 'Functions\.slow'", open_host.output)
+            open_host.wait_for_line()
+        lines = re.findall(rf"{TIMESTAMP}(Executing|Executed) 'Functions\.slow'", open_host.output)
         assert lines[:6] == ["Executing", "Executed"] * 3
         # Each takes 2.2 s, so the next full second is the third one after it fired.
         seconds = [
@@ -108,8 +108,8 @@ class TestTimers:
         assert all((later - earlier).total_seconds() > 2.2 for earlier, later in pairwise(seconds))
 
     def test_an_error_does_not_stop_a_timer(self, open_host: HostApp) -> None:
-        while open_host.output.count("Executed 'Functions.grumpy' (Failed") < 2:
-            open_host.wait_for_more()
+        while open_host.output.count("Executed 'Functions.every_second' (Failed") < 2:
+            open_host.wait_for_line()
 
     def test_a_schedule_can_be_the_name_of_a_setting(self, open_host: HostApp) -> None:
         found = re.search(r"seldom \{.*'Next': '\d{4}-\d\d-\d\dT09:00:00", open_host.output)

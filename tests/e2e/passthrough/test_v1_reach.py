@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.support.openai_routes import BEARER, BODIES, BODY, CHAT, post, status
+from tests.support.openai_routes import BEARER, BODIES, BODY, CHAT, post, read_status
 from tests.support.processes import LocalApp, local_app
 from tests.support.upstreams import CALLER_KEY
 
@@ -63,8 +63,8 @@ def test_only_a_listed_deployment_is_reached_by_its_address(app: LocalApp, name:
 
 def raw(app: LocalApp, path: str, method: str = "GET") -> int:
     """The status that a request gets whose path no HTTP client has tidied up."""
-    with app.sent(method, path, BODY if method == "POST" else b"", api_key=CALLER_KEY) as connection:
-        return status(connection)
+    with app.send_raw(method, path, BODY if method == "POST" else b"", api_key=CALLER_KEY) as connection:
+        return read_status(connection)
 
 
 IDS = [

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.support.browser import faultless_page, launched, opened
+from tests.support.browser import checked_page, launch_browser, open_page
 from tests.support.processes import Simulator
 from tests.support.upstreams import Gateway
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with launched() as browser:
+    with launch_browser() as browser:
         yield browser
 
 
@@ -26,13 +26,13 @@ def model(shared_model: Simulator, gateway: Gateway) -> Simulator:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    with faultless_page(browser) as page:
+    with checked_page(browser) as page:
         yield page
 
 
 @pytest.fixture
 def chat(page: Page, gateway: Gateway, model: Simulator) -> Page:
     """The page, ready for a first message; the simulator's journal is empty."""
-    opened(page, f"{gateway.app.url}/api")
+    open_page(page, f"{gateway.app.url}/api")
     model.clear()
     return page

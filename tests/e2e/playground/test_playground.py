@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import needs_chromium, opened, say, sent, violations
+from tests.support.browser import needs_chromium, open_page, request_body, send_message, violations
 from tests.support.processes import Simulator, local_app
 from tests.support.upstreams import CALLER_KEY, Gateway
 
@@ -22,13 +22,13 @@ pytestmark = needs_chromium
 
 def test_pieces_appear_as_they_come(chat: Page, model: Simulator) -> None:
     model.script({"reply": "one and two and three", "step": True})
-    say(chat, "Hello")
+    send_message(chat, "Hello")
     answer = chat.get_by_role("article").nth(1)
     for shown in ("one and", "one and two and", "one and two and three"):
         model.permit()
         expect(answer.locator(".text")).to_have_text(shown)
     expect(answer).to_contain_text(re.compile(r"first token after \d+ ms\d+ \+ \d+ tokens"))
-    body = sent(model)
+    body = request_body(model)
     assert body["messages"] == [{"role": "user", "content": "Hello"}]
     assert body["model"] == "chat"
 
@@ -36,7 +36,7 @@ def test_pieces_appear_as_they_come(chat: Page, model: Simulator) -> None:
 def test_stop_closes_the_call_to_azure(chat: Page, model: Simulator) -> None:
     model.script({"reply": "one and two and three", "step": True})
     model.permit()
-    say(chat, "Hello")
+    send_message(chat, "Hello")
     expect(chat.locator("article .text").last).to_have_text("one and")
     chat.get_by_role("button", name="Stop").click()
     (entry,) = model.journal(ended=1)
@@ -56,7 +56,7 @@ def test_the_keyboard_does_it_all(chat: Page, model: Simulator) -> None:
     expect(chat.locator("article .text").last).to_have_text("one and")
     chat.keyboard.press("Escape")
     assert model.journal(ended=1)[0].disconnected
-    assert sent(model)["messages"][0]["content"] == "Hello\nyou"
+    assert request_body(model)["messages"][0]["content"] == "Hello\nyou"
     # On from the message to the rest, without a mouse.
     reached = set()
     for _ in range(10):
@@ -69,11 +69,11 @@ def test_a_second_turn_keeps_the_conversation(chat: Page, model: Simulator) -> N
     chat.get_by_text("System prompt").first.click()
     chat.get_by_role("textbox", name="System prompt").fill("Be brief.")
     model.script({"reply": "A first answer"})
-    say(chat, "First")
+    send_message(chat, "First")
     expect(chat.get_by_text("first token after")).to_have_count(1)
-    say(chat, "Second")
+    send_message(chat, "Second")
     expect(chat.get_by_text("first token after")).to_have_count(2)
-    assert sent(model)["messages"] == [
+    assert request_body(model)["messages"] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "First"},
         {"role": "assistant", "content": "A first answer"},
@@ -84,22 +84,22 @@ def test_a_second_turn_keeps_the_conversation(chat: Page, model: Simulator) -> N
 def test_a_new_chat_knows_nothing_of_the_one_before(chat: Page, model: Simulator) -> None:
     model.script({"reply": "one and two", "step": True})
     model.permit()
-    say(chat, "First")
+    send_message(chat, "First")
     expect(chat.locator("article .text").last).to_have_text("one and")
     chat.get_by_role("button", name="New chat").click()
     assert model.journal(ended=1)[0].disconnected
     expect(chat.get_by_role("article")).to_have_count(0)
     chat.get_by_role("combobox", name="Model").select_option("other")
-    say(chat, "Second")
+    send_message(chat, "Second")
     expect(chat.get_by_text("first token after")).to_have_count(1)
-    body = sent(model)
+    body = request_body(model)
     assert (body["messages"], body["model"]) == ([{"role": "user", "content": "Second"}], "other")
 
 
 def test_an_answer_can_be_copied(chat: Page, model: Simulator) -> None:
     chat.context.grant_permissions(["clipboard-read", "clipboard-write"])
     model.script({"reply": "To be\n```\ncopied\n```"})
-    say(chat, "Hello")
+    send_message(chat, "Hello")
     chat.get_by_role("button", name="Copy").click()
     expect(chat.get_by_role("button", name="Copied")).to_be_visible()
     assert chat.evaluate("navigator.clipboard.readText()") == "To be\n```\ncopied\n```"
@@ -123,7 +123,7 @@ class TestKeys:
         key.fill(CALLER_KEY)
         page.get_by_role("button", name="Use it").click()
         expect(key).to_be_hidden()
-        say(page, "Hello")
+        send_message(page, "Hello")
         expect(page.get_by_text("first token after")).to_be_visible()
         page.reload()
         expect(page.get_by_role("combobox", name="Model")).to_be_enabled()
@@ -138,9 +138,9 @@ class TestKeys:
         self, page: Page, gateway: Gateway, shared_model: Simulator
     ) -> None:
         gateway.configure(shared_model.url, CALLER_KEYS="")
-        opened(page, f"{gateway.app.url}/api")
+        open_page(page, f"{gateway.app.url}/api")
         gateway.configure(shared_model.url)
-        say(page, "A long message")
+        send_message(page, "A long message")
         page.get_by_label("Caller key").fill(CALLER_KEY)
         page.keyboard.press("Enter")
         expect(page.get_by_role("textbox", name="Message")).to_have_value("A long message")
@@ -151,7 +151,7 @@ def test_what_the_model_says_is_text_and_never_markup(chat: Page, model: Simulat
     asked: list[str] = []
     chat.on("request", lambda request: asked.append(request.url))
     model.script({"reply": INJECTION})
-    say(chat, '<img src=y onerror="window.hacked = 6">')
+    send_message(chat, '<img src=y onerror="window.hacked = 6">')
     expect(chat.get_by_text("first token after")).to_be_visible()
     answer = chat.get_by_role("article").nth(1)
     expect(answer).to_contain_text('<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">')
@@ -176,10 +176,10 @@ def test_axe_finds_nothing(browser: Browser, gateway: Gateway, shared_model: Sim
         expect(page.get_by_role("status")).to_have_text("healthy")
         assert violations(page) == []
         shared_model.script({"reply": "Some text\n```\nand code of one line that is much too long for a narrow screen\n```"})
-        say(page, "Hello" * 40)
+        send_message(page, "Hello" * 40)
         expect(page.get_by_text("first token after")).to_be_visible()
         shared_model.script({"status": 429})
-        say(page, "Hello")
+        send_message(page, "Hello")
         expect(page.get_by_role("alert")).to_be_visible()
         page.get_by_text("System prompt").first.click()
         assert violations(page) == []
@@ -189,8 +189,8 @@ def test_axe_finds_nothing(browser: Browser, gateway: Gateway, shared_model: Sim
 @pytest.mark.parametrize("prefix", ["", "ai/v2"])
 def test_it_works_with_another_route_prefix(page: Page, folder: Path, prefix: str) -> None:
     with local_app(folder, prefix=prefix) as app:
-        opened(page, f"{app.url}/{prefix}".rstrip("/"))
-        say(page, "Hello")
+        open_page(page, f"{app.url}/{prefix}".rstrip("/"))
+        send_message(page, "Hello")
         expect(page.get_by_text("first token after")).to_be_visible()
 
 

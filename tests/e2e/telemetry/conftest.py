@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.recorder import RECORDER, told
+from tests.support.recorder import RECORDER, collect_telemetry
 from tests.support.upstreams import Gateway, gateway_app
 
 
@@ -16,4 +16,4 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture(autouse=True)
 def nothing_of_before(gateway: Gateway) -> None:
-    told(gateway)
+    collect_telemetry(gateway)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.gateway_calls import CALLER, CHAT, MESSAGES
 from tests.support.processes import Json, Simulator, eventually
-from tests.support.recorder import DURATION, FIRST_CHUNK, TOKENS, told, told_when_ended
+from tests.support.recorder import DURATION, FIRST_CHUNK, TOKENS, collect_telemetry, wait_for_telemetry
 from tests.support.upstreams import CALLER_KEY, Gateway, Upstreams
 
 
@@ -74,7 +74,7 @@ def finished(response_id: str, reason: str, used: Json, *, stream: bool) -> Json
 class TestPoints:
     def test_a_chat_leaves_its_duration_its_tokens_and_one_span(self, gateway: Gateway, model: Simulator) -> None:
         body = gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).json()
-        found = told(gateway)
+        found = collect_telemetry(gateway)
         attributes = basics(model, gen_ai__response__model=body["model"])
         used = {"input": body["usage"]["prompt_tokens"], "output": body["usage"]["completion_tokens"]}
         assert_points(found, attributes, attempts=1, error=None, tokens=used, is_stream=False)
@@ -86,7 +86,7 @@ class TestPoints:
     ) -> None:
         body = {**MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
         gateway.http.post(path, json=body, headers=CALLER).raise_for_status()
-        found = told_when_ended(gateway)
+        found = wait_for_telemetry(gateway)
         (entry,) = model.journal(ended=1)
         used = {"input": entry.usage["prompt_tokens"], "output": entry.usage["completion_tokens"]}
         caller = {"gateway.caller": "(chat)"} if path == "/api/chat" else {}
@@ -100,7 +100,7 @@ class TestPoints:
 
     def test_embeddings_leave_input_tokens_alone(self, gateway: Gateway, model: Simulator) -> None:
         body = gateway.http.post("/api/v1/embeddings", json={"input": "Hello", "model": "other"}, headers=CALLER).json()
-        found = told(gateway)
+        found = collect_telemetry(gateway)
         attributes = basics(
             model,
             gen_ai__operation__name="embeddings",
@@ -114,7 +114,7 @@ class TestPoints:
 
     def test_a_streamed_response_leaves_what_its_last_event_tells(self, gateway: Gateway, model: Simulator) -> None:
         gateway.http.post("/api/v1/responses", json={"input": "Hello", "stream": True}, headers=CALLER).raise_for_status()
-        found = told_when_ended(gateway)
+        found = wait_for_telemetry(gateway)
         (entry,) = model.journal(ended=1)
         used = {"input": entry.usage["input_tokens"], "output": entry.usage["output_tokens"]}
         seen = found["spans"][0]["attributes"]
@@ -127,7 +127,7 @@ class TestPoints:
         body = {"error": {"code": "content_filter", "message": "x", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}
         model.script({"status": 400, "body": body})
         assert gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).status_code == 400
-        found = told(gateway)
+        found = collect_telemetry(gateway)
         attributes = basics(model)
         assert_points(found, attributes, attempts=1, error="content_filter", tokens={}, is_stream=False)
         more = {"gen_ai.request.stream": False, "gateway.attempts": 1}
@@ -139,7 +139,7 @@ class TestPoints:
         gateway.configure(model.url, second.url)
         model.script({"status": 429})
         body = gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).json()
-        found = told(gateway)
+        found = collect_telemetry(gateway)
         attributes = basics(second, endpoint=2, gen_ai__response__model=body["model"])
         used = {"input": body["usage"]["prompt_tokens"], "output": body["usage"]["completion_tokens"]}
         assert_points(found, attributes, attempts=2, error=None, tokens=used, is_stream=False)
@@ -149,7 +149,9 @@ class TestPoints:
         model.script({"status": 429})
         second.script({"status": 429})
         assert gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).status_code == 429
-        assert_points(told(gateway), basics(second, endpoint=2), attempts=2, error="429", tokens={}, is_stream=False)
+        assert_points(
+            collect_telemetry(gateway), basics(second, endpoint=2), attempts=2, error="429", tokens={}, is_stream=False
+        )
 
     @pytest.mark.parametrize("path", ["/api/chat", CHAT, "/api/v1/responses"])
     def test_an_abandoned_stream_is_told_as_such(self, gateway: Gateway, model: Simulator, path: str) -> None:
@@ -160,7 +162,7 @@ class TestPoints:
             for text in response.iter_text():
                 if "one and" in text:
                     break
-        found = told_when_ended(gateway)
+        found = wait_for_telemetry(gateway)
         seen = found["spans"][0]["attributes"]
         caller = {"gateway.caller": "(chat)"} if path == "/api/chat" else {}
         attributes = basics(model, gen_ai__response__model=seen["gen_ai.response.model"]) | caller
@@ -171,7 +173,7 @@ class TestPoints:
     def test_a_stream_that_breaks_off_names_the_cause(self, gateway: Gateway, model: Simulator) -> None:
         model.script({"reply": "one and two and three", "cut": 1})
         gateway.http.post(CHAT, json={**MESSAGES, "stream": True}, headers=CALLER)
-        (point,) = (p for p in told_when_ended(gateway)["points"] if p["metric"] == DURATION)
+        (point,) = (p for p in wait_for_telemetry(gateway)["points"] if p["metric"] == DURATION)
         assert point["attributes"]["error.type"] == "stream_broken"
 
     @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ class TestPoints:
         raw = f'data: {{"choices":[],"model":"a"}}\n\ndata: {event}\n\n'
         model.script({"raw": raw, "headers": {"content-type": "text/event-stream"}})
         gateway.http.post(path, json={**MESSAGES, "input": "Hello", "stream": True}, headers=CALLER)
-        (point,) = (p for p in told_when_ended(gateway)["points"] if p["metric"] == DURATION)
+        (point,) = (p for p in wait_for_telemetry(gateway)["points"] if p["metric"] == DURATION)
         assert point["attributes"]["error.type"] == "upstream_error"
 
     def test_a_deadline_is_told_as_such(self, gateway: Gateway, model: Simulator) -> None:
@@ -195,39 +197,41 @@ class TestPoints:
         model.script({"hang": True})
         assert gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).status_code == 504
         model.permit()
-        assert_points(told(gateway), basics(model), attempts=1, error="deadline_exceeded", tokens={}, is_stream=False)
+        assert_points(
+            collect_telemetry(gateway), basics(model), attempts=1, error="deadline_exceeded", tokens={}, is_stream=False
+        )
 
     def test_a_caller_who_leaves_before_the_answer_is_told_as_such(self, gateway: Gateway, model: Simulator) -> None:
         model.script({"hang": True})
         body = msgspec.json.encode(MESSAGES)
-        with gateway.app.sent("POST", CHAT, body, api_key=CALLER_KEY):
+        with gateway.app.send_raw("POST", CHAT, body, api_key=CALLER_KEY):
             model.journal(requests=1)
-        found = told_when_ended(gateway)
+        found = wait_for_telemetry(gateway)
         assert_points(found, basics(model), attempts=1, error="caller_gone", tokens={}, is_stream=False)
 
     def test_a_call_beyond_the_limit_has_asked_nobody(self, gateway: Gateway, model: Simulator) -> None:
         gateway.configure(model.url, MAX_CONCURRENT_CALLS="1")
         model.script({"hang": True})
-        with gateway.app.sent("POST", CHAT, msgspec.json.encode(MESSAGES), api_key=CALLER_KEY):
+        with gateway.app.send_raw("POST", CHAT, msgspec.json.encode(MESSAGES), api_key=CALLER_KEY):
             model.journal(requests=1)
             assert gateway.http.post(CHAT, json=MESSAGES, headers=CALLER).status_code == 503
-            (point,) = (p for p in told(gateway)["points"] if p["metric"] == DURATION)
+            (point,) = (p for p in collect_telemetry(gateway)["points"] if p["metric"] == DURATION)
         assert (point["attributes"]["error.type"], point["attributes"]["gateway.attempts"]) == ("too_many_calls", 0)
         assert "gateway.endpoint" not in point["attributes"]
-        told_when_ended(gateway)
+        wait_for_telemetry(gateway)
 
     def test_an_answer_that_is_no_completion_is_a_failure(self, gateway: Gateway, model: Simulator) -> None:
         model.script({"status": 200, "raw": "<html>", "headers": {"content-type": "text/html"}})
         assert gateway.http.post("/api/chat", json=MESSAGES).status_code == 502
-        (point,) = (p for p in told(gateway)["points"] if p["metric"] == DURATION)
+        (point,) = (p for p in collect_telemetry(gateway)["points"] if p["metric"] == DURATION)
         assert point["attributes"]["error.type"] == "upstream_error"
 
     def test_a_stored_response_counts_no_tokens_twice(self, gateway: Gateway, model: Simulator) -> None:
         body = gateway.http.post("/api/v1/responses", json={"input": "Hello"}, headers=CALLER).json()
-        told(gateway)
+        collect_telemetry(gateway)
         again = gateway.http.get(f"/api/v1/responses/{body['id']}", headers=CALLER).json()
         assert again["usage"] == body["usage"]
-        found = told(gateway)
+        found = collect_telemetry(gateway)
         assert [point["metric"] for point in found["points"]] == [DURATION]
         assert found["spans"][0]["name"] == "stored_response"
 
@@ -235,7 +239,7 @@ class TestPoints:
         failed = {"id": "resp_1", "object": "response", "status": "failed", "error": {"code": "x", "message": "y"}}
         model.script({"status": 200, "body": failed})
         assert gateway.http.get("/api/v1/responses/resp_1", headers=CALLER).json() == failed
-        (point,) = told(gateway)["points"]
+        (point,) = collect_telemetry(gateway)["points"]
         assert "error.type" not in point["attributes"]
 
     def test_the_timer_tells_which_endpoints_are_up(self, gateway: Gateway, model: Simulator, second: Simulator) -> None:
@@ -244,7 +248,7 @@ class TestPoints:
         gateway.http.post("/admin/functions/health_probe", json={"input": ""}).raise_for_status()
 
         def found() -> dict[int, int]:
-            points = [point for point in told(gateway)["points"] if point["value"] is not None]
+            points = [point for point in collect_telemetry(gateway)["points"] if point["value"] is not None]
             return {point["attributes"]["gateway.endpoint"]: point["value"] for point in points}
 
         assert eventually(found, bool) == {1: 1, 2: 0}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.gateway_calls import CALLER, CHAT, MESSAGES
 from tests.support.processes import Json, Simulator
-from tests.support.recorder import DURATION, TOKENS, told, told_when_ended
+from tests.support.recorder import DURATION, TOKENS, collect_telemetry, wait_for_telemetry
 from tests.support.upstreams import Gateway
 
 
@@ -35,7 +35,7 @@ def test_tokens_add_up_over_200_mixed_calls(gateway: Gateway, model: Simulator) 
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(call, range(200)))
-    found = told_when_ended(gateway, 200)
+    found = wait_for_telemetry(gateway, 200)
     sums = {"input": 0, "output": 0}
     for point in found["points"]:
         if point["metric"] == TOKENS:
@@ -55,7 +55,7 @@ class TestTraces:
         trace, parent = secrets.token_hex(16), secrets.token_hex(8)
         headers = {**CALLER, "traceparent": f"00-{trace}-{parent}-01", "tracestate": "vendor=1"}
         gateway.http.post(CHAT, json=MESSAGES, headers=headers).raise_for_status()
-        (span,) = told(gateway)["spans"]
+        (span,) = collect_telemetry(gateway)["spans"]
         (seen,) = model.journal()
         assert (span["trace_id"], span["parent"]) == (trace, parent)
         assert seen.headers["traceparent"] == f"00-{trace}-{span['span_id']}-01"
@@ -65,14 +65,14 @@ class TestTraces:
     def test_nonsense_begins_a_trace_of_the_apps_own(self, gateway: Gateway, model: Simulator, traceparent: str) -> None:
         headers = {**CALLER, "traceparent": traceparent}
         gateway.http.post(CHAT, json=MESSAGES, headers=headers).raise_for_status()
-        (span,) = told(gateway)["spans"]
+        (span,) = collect_telemetry(gateway)["spans"]
         assert span["parent"] is None
         assert span["span_id"] in model.journal()[0].headers["traceparent"]
 
     def test_a_caller_who_is_not_sampled_is_not_recorded(self, gateway: Gateway, model: Simulator) -> None:
         headers = {**CALLER, "traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"}
         gateway.http.post(CHAT, json=MESSAGES, headers=headers).raise_for_status()
-        found = told(gateway)
+        found = collect_telemetry(gateway)
         assert found["spans"] == []
         assert len(found["points"]) == 3
         assert model.journal()[0].headers["traceparent"].endswith("-00")
