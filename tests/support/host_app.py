@@ -78,8 +78,8 @@ async def secured(req: Request) -> Response:
     return JSONResponse({"header": req.headers.get("x-functions-key"), "code": req.query_params.get("code")})
 
 
-@app.route(route="admins", methods=["GET"], auth_level=func.AuthLevel.ADMIN)
-async def for_admins(req: Request) -> Response:
+@app.route(route="master_only", methods=["GET"], auth_level=func.AuthLevel.ADMIN)
+async def master_only(req: Request) -> Response:
     return Response("admin")
 
 

@@ -17,7 +17,7 @@ def locked_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostApp]:
 
 class TestKeys:
     def test_func_start_asks_for_no_key_at_all(self, open_host: HostApp) -> None:
-        for path in ("/api/secured", "/api/admins", "/admin/host/status"):
+        for path in ("/api/secured", "/api/master_only", "/admin/host/status"):
             assert open_host.http.get(path).status_code == 200
 
     def test_a_refusal_is_an_empty_401(self, locked_host: HostApp) -> None:
@@ -44,8 +44,8 @@ class TestKeys:
     def test_the_master_key_opens_all_and_lower_keys_do_not_open_the_admin_level(self, locked_host: HostApp) -> None:
         master, host = locked_host.key("master"), locked_host.key("all functions")
         assert locked_host.get("/api/secured", master).status_code == 200
-        assert locked_host.get("/api/admins", master).status_code == 200
-        assert locked_host.get("/api/admins", host).status_code == 401
+        assert locked_host.get("/api/master_only", master).status_code == 200
+        assert locked_host.get("/api/master_only", host).status_code == 401
 
     def test_a_wrong_key_on_an_anonymous_function_is_fine(self, locked_host: HostApp) -> None:
         assert locked_host.get("/api/echo", "wrong").status_code == 200
