@@ -1,4 +1,4 @@
-"""The arithmetic of docs/scale.py, and the tables of docs/scale.md."""
+"""Test the arithmetic of docs/scale.py, and that docs/scale.md has its tables."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_the_page_has_the_tables_that_the_script_prints() -> None:
     assert tables == text([])
 
 
-def test_the_cpu_of_a_call_and_of_a_stream() -> None:
+def test_a_call_takes_cpu_time_and_a_stream_more_for_each_chunk() -> None:
     assert CALL.cpu_seconds == pytest.approx(0.004)
     # 4.0 ms and, for each of 20 * 25 chunks, 5.92 / 50 = 0.1184 ms.
     assert STREAM.cpu_seconds == pytest.approx(0.0632)
@@ -31,11 +31,11 @@ def test_the_cpu_of_a_call_and_of_a_stream() -> None:
         (CALL, [34.72, 69.4, 100, 1, 1]),
         # 34.72/s * 20 s = 694.4; / 0.7 = 992.1; / 70 = 9.9; 34.72 * 63.2 ms / 0.7 = 3.1.
         (STREAM, [34.72, 694.4, 993, 10, 4]),
-        # 8,640 * 1 / 86,400 = 0.1/s; * 7 s = 0.7, which is just the 0.7 of one instance.
+        # 8,640 * 1 / 86,400 = 0.1/s; * 7 s = 0.7, which is exactly the 0.7 of one instance.
         (Load(8640, seconds=7, tokens=1, peak=1), [0.1, 0.7, 1, 1, 1]),
     ],
 )
-def test_instances_at_peak(load: Load, expected: list[float]) -> None:
+def test_the_number_of_instances_is_for_the_peak(load: Load, expected: list[float]) -> None:
     assert list(instances(load, 100).values()) == expected
 
 
@@ -50,7 +50,7 @@ def test_instances_at_peak(load: Load, expected: list[float]) -> None:
         (Load(1440, seconds=1, tokens=1000, peak=1), [1, 1000, 1]),
     ],
 )
-def test_model_capacity_at_peak(load: Load, expected: list[float]) -> None:
+def test_the_model_capacity_is_for_the_peak(load: Load, expected: list[float]) -> None:
     assert list(capacity(load).values()) == expected
 
 

@@ -1,4 +1,4 @@
-"""What the app reads of OpenAI's wire format."""
+"""Test that the app recognizes the last event of a stream."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from shared.streaming.filters import is_last
         ['{"type":"response.failed"}'],
     ],
 )
-def test_an_end_is_seen(events: list[str], end: str) -> None:
+def test_the_last_event_is_recognized(events: list[str], end: str) -> None:
     text = "".join(f"data: {data}{end}" for data in events)
     assert is_last(text.encode())
     assert is_last((text + f": a comment{end}").encode())
@@ -34,5 +34,5 @@ def test_an_end_is_seen(events: list[str], end: str) -> None:
         "",
     ],
 )
-def test_what_a_model_says_is_no_end(data: str) -> None:
+def test_no_other_event_is_mistaken_for_the_last_one(data: str) -> None:
     assert not is_last(f"data: {data}\n\n".encode())

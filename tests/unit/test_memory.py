@@ -1,4 +1,4 @@
-"""What a call leaves behind in memory: nothing, without the help of a garbage collection."""
+"""Test that a finished call leaves nothing in memory, even if the garbage collector never runs."""
 
 import asyncio
 import gc
@@ -25,56 +25,56 @@ pytestmark = pytest.mark.anyio
 HEADERS = {"content-type": "application/json"}
 EVENTS = {"content-type": "text/event-stream"}
 SCRIPTS: dict[str, Json] = {
-    "an answer": {},
+    "a response": {},
     "a throttled call": {"status": 429},
-    "a refused request": {"status": 400},
+    "a rejected request": {"status": 400},
     "a failure": {"status": 500},
     "a wrong key": {"status": 401},
     "a reset": {"reset": True},
-    "an answer in pieces": {"raw": "{}", "split": 1},
+    "a response in chunks": {"raw": "{}", "split": 1},
     "a stream": {"raw": "data: 1\n\ndata: [DONE]\n\n", "headers": EVENTS},
     "a stream that falls silent": {"raw": "data: 1\n\n", "headers": {**EVENTS, "content-length": "99"}},
-    "a stream that breaks off": {"cut": 1},
-    "an answer that comes too late": {"raw": "{", "headers": {"content-length": "99"}},
+    "a stream that is interrupted": {"cut": 1},
+    "a body that comes too late": {"raw": "{", "headers": {"content-length": "99"}},
     "headers that come too late": {"delay": 60},
 }
 
 
 @pytest.fixture
-def no_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     gc.collect()
     gc.disable()
     yield
     gc.enable()
 
 
-@pytest.mark.usefixtures("no_collection")
+@pytest.mark.usefixtures("no_garbage_collection")
 @pytest.mark.parametrize("script", SCRIPTS)
-async def test_a_call_is_gone_when_it_has_been_answered(
+async def test_a_finished_call_leaves_nothing_in_memory(
     resource: AzureOpenAISimulator, failover: Failover, script: str
 ) -> None:
     resource.journal.scripts.append(SCRIPTS[script])
     failover.settings = replace(failover.settings, request_timeout=0.5, stream_idle=0.5)
     body = b'{"messages":[{"role":"user","content":"Hi"}],"stream":%s}' % (b"true" if "stream" in script else b"false")
     call = chat_call(body, headers=HEADERS, stream="stream" in script)
-    left = asyncio.Event()
+    disconnected = asyncio.Event()
 
     async def receive() -> Message:
-        await left.wait()
+        await disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def send(_: Message) -> None:
         pass
 
     @as_responses
-    async def answered(call: InferenceCall) -> Response:
+    async def respond_or_fail(call: InferenceCall) -> Response:
         return await cancel_on_disconnect(Request({"type": "http"}, receive), respond(failover, call))
 
-    response = await answered(call)
+    response = await respond_or_fail(call)
     await response({"type": "http"}, receive, send)
-    left_behind: list[Callable[[], object]] = [weakref.ref(call), weakref.ref(response)]
+    references: list[Callable[[], object]] = [weakref.ref(call), weakref.ref(response)]
     del call, response
-    # Tasks that have been cancelled end in the next steps of the loop.
+    # Cancelled tasks end in the next iterations of the loop.
     for _ in range(10):
         await asyncio.sleep(0)
-    assert [reference() for reference in left_behind] == [None, None]
+    assert [reference() for reference in references] == [None, None]

@@ -1,4 +1,4 @@
-"""What Azure's refusals mean, as README tells it."""
+"""Test that Azure's error responses are classified as README says."""
 
 import json
 
@@ -13,8 +13,8 @@ from tests.support.calls import chat_call
 CHAT = chat_call()
 STORED = chat_call(operation="stored_response", path="responses/resp_1", deployment="", needs_stored_response=True)
 ROWS = {cells[0]: cells[1:] for cells in table("Azure | cooldown |")}
-# Those of each row that are answers; the rest of the rows has none to judge.
-ANSWERS: dict[str, list[tuple[int, str | None]]] = {
+# The error responses in each row. A row's other failures bring no response to classify.
+RESPONSES: dict[str, list[tuple[int, str | None]]] = {
     "429": [(429, None)],
     "401, 403, 408, 5xx, no connection, no answer in time": [
         (401, None),
@@ -29,30 +29,30 @@ ANSWERS: dict[str, list[tuple[int, str | None]]] = {
 }
 
 
-def judged(row: str, status: int, code: str | None) -> FailedAttempt:
+def classified(row: str, status: int, code: str | None) -> FailedAttempt:
     call = STORED if row.startswith("stored") else CHAT
     body = {"error": {"code": code, "message": "Scripted."}}
     return classify(httpx2.Response(status, content=json.dumps(body)), call, 1, "Advice.")
 
 
-def test_readme_has_every_kind() -> None:
-    assert set(ROWS) == set(ANSWERS)
+def test_readme_lists_every_kind_of_failure() -> None:
+    assert set(ROWS) == set(RESPONSES)
 
 
-@pytest.mark.parametrize(("row", "status", "code"), [(row, *answer) for row in ANSWERS for answer in ANSWERS[row]])
-def test_what_rests_and_who_is_asked_next_is_as_readme_says(row: str, status: int, code: str | None) -> None:
-    refusal = judged(row, status, code)
-    rests, asked = ROWS[row]
+@pytest.mark.parametrize(("row", "status", "code"), [(row, *response) for row in RESPONSES for response in RESPONSES[row]])
+def test_the_cooldown_and_the_next_endpoint_are_as_readme_says(row: str, status: int, code: str | None) -> None:
+    attempt = classified(row, status, code)
+    cooldown, next_endpoint = ROWS[row]
     kinds = {None: "this endpoint", "chat": "this deployment on this endpoint"}
-    assert rests == (kinds[refusal.cooldown.deployment] if refusal.cooldown else "nothing")
-    assert asked.startswith("yes") == bool(refusal.cooldown or refusal.lacks_stored_response)
+    assert cooldown == (kinds[attempt.cooldown.deployment] if attempt.cooldown else "nothing")
+    assert next_endpoint.startswith("yes") == bool(attempt.cooldown or attempt.lacks_stored_response)
 
 
 @pytest.mark.parametrize("status", [400, 409, 413, 422, 429])
-def test_what_callers_can_fix_is_theirs_to_read(status: int) -> None:
-    assert isinstance(judged("any other refusal", status, None).error, UpstreamErrorResponse)
+def test_callers_get_azures_response_to_an_error_that_they_can_fix(status: int) -> None:
+    assert isinstance(classified("any other refusal", status, None).error, UpstreamErrorResponse)
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 408, 418, 500])
-def test_what_callers_cannot_fix_is_not(status: int) -> None:
-    assert not isinstance(judged("any other refusal", status, None).error, UpstreamErrorResponse)
+def test_callers_do_not_get_azures_response_to_other_errors(status: int) -> None:
+    assert not isinstance(classified("any other refusal", status, None).error, UpstreamErrorResponse)

@@ -1,4 +1,4 @@
-"""Settings.from_env: the environment, the dotenv file, and every way to get them wrong."""
+"""Test that Settings.from_env reads the environment and the dotenv file, and reports every mistake in them."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_the_defaults() -> None:
     assert found.warnings == ()
 
 
-def test_the_environment_wins_over_the_file_and_the_file_over_nothing(dotenv: Path) -> None:
+def test_the_environment_overrides_the_file_unless_it_is_empty(dotenv: Path) -> None:
     dotenv.write_text("AZURE_OPENAI_CHATGPT_DEPLOYMENT=from-file\nAZURE_OPENAI_API_VERSION=v1\nMAX_BODY_BYTES=5\n")
     found = settings(dotenv, AZURE_OPENAI_API_VERSION="")
     assert found.default_deployment == "chat"
@@ -62,24 +62,24 @@ def test_the_file_alone_is_enough(dotenv: Path) -> None:
     assert Settings.from_env({}, dotenv) == settings()
 
 
-def test_a_misspelt_name_in_the_file_is_warned_about(dotenv: Path) -> None:
+def test_a_misspelt_name_in_the_file_causes_a_warning(dotenv: Path) -> None:
     dotenv.write_text("AZURE_OPENAI_ENDPIONT=https://a.com\nAZURE_OPENAI_API_KEY=also\nCALLER_KEYS=\n")
     assert settings(dotenv).warnings == ("azureopenai.env has AZURE_OPENAI_ENDPIONT, which is not a setting of this app",)
 
 
-def test_the_file_is_not_interpolated(dotenv: Path) -> None:
+def test_variables_in_the_file_are_not_expanded(dotenv: Path) -> None:
     dotenv.write_text("AZURE_OPENAI_KEY=${PATH}abc\n")
     assert settings(dotenv, AZURE_OPENAI_KEY="").endpoints[0].key == "${PATH}abc"
 
 
-def test_a_file_that_cannot_be_read_is_named(dotenv: Path) -> None:
+def test_an_unreadable_file_is_reported_by_name(dotenv: Path) -> None:
     dotenv.write_bytes(b"AZURE_OPENAI_KEY=\xff\n")
     with pytest.raises(SettingsError) as caught:
         settings(dotenv)
     assert "UTF-8" in caught.value.problems["azureopenai.env"]
 
 
-def test_all_that_is_missing_is_reported_at_once_by_name() -> None:
+def test_all_missing_settings_are_reported_together_by_name() -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({}, Path("absent.env"))
     assert set(caught.value.problems) == set(VALID)
@@ -88,7 +88,7 @@ def test_all_that_is_missing_is_reported_at_once_by_name() -> None:
         assert name in caught.value.message
 
 
-def test_missing_and_invalid_ones_are_reported_together() -> None:
+def test_missing_and_invalid_settings_are_reported_together() -> None:
     assert set(problems(AZURE_OPENAI_KEY="", MAX_BODY_BYTES="many", AZURE_OPENAI_API_VERSION="latest")) == {
         "AZURE_OPENAI_KEY",
         "AZURE_OPENAI_API_VERSION",
@@ -113,34 +113,34 @@ def test_authentication_key_is_the_default(value: str) -> None:
     assert found.warnings == ()
 
 
-def test_authentication_misspelt_is_warned_about() -> None:
+def test_a_misspelt_authentication_causes_a_warning() -> None:
     (warning,) = settings(AUTHENTICATION="AZRUE").warnings
     assert "'AZRUE', which is not 'AZURE'" in warning
 
 
-def test_authentication_misspelt_without_a_key_is_named_as_the_reason() -> None:
+def test_a_misspelt_authentication_is_reported_as_the_reason_why_a_key_is_needed() -> None:
     problem = problems(AUTHENTICATION="AZRUE", AZURE_OPENAI_KEY="")["AZURE_OPENAI_KEY"]
     assert problem == "is missing; AUTHENTICATION is 'AZRUE', which is not 'AZURE', so an API key is needed"
 
 
-def test_the_key_has_a_second_name() -> None:
+def test_the_key_is_also_read_from_its_second_name() -> None:
     assert settings(AZURE_OPENAI_KEY="", AZURE_OPENAI_API_KEY=KEY).endpoints[0].key == KEY
 
 
-def test_several_endpoints_go_with_their_keys_in_order() -> None:
+def test_endpoints_and_keys_are_paired_in_order() -> None:
     found = settings(AZURE_OPENAI_ENDPOINT="https://a.com/, https://b.com", AZURE_OPENAI_KEY="key-a, key-b")
     assert found.endpoints == (Endpoint("https://a.com", "key-a"), Endpoint("https://b.com", "key-b"))
 
 
 @pytest.mark.parametrize("keys", ["key-a", "key-a,key-b,key-c"])
-def test_keys_that_do_not_match_the_endpoints_in_number(keys: str) -> None:
+def test_too_few_and_too_many_keys_are_reported(keys: str) -> None:
     problem = problems(AZURE_OPENAI_ENDPOINT="https://a.com,https://b.com", AZURE_OPENAI_KEY=keys)["AZURE_OPENAI_KEY"]
     assert "for 2 endpoints" in problem
     assert "key-a" not in problem
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080"])
-def test_http_is_for_loopback(origin: str) -> None:
+def test_http_is_allowed_on_loopback(origin: str) -> None:
     assert settings(AZURE_OPENAI_ENDPOINT=origin).endpoints[0].origin == origin
 
 
@@ -173,7 +173,7 @@ def test_an_origin_is_normalized(url: str) -> None:
         (REFERENCE, "Key Vault reference that did not resolve"),
     ],
 )
-def test_a_bad_endpoint_is_named_with_what_to_use_instead(endpoint: str, problem: str) -> None:
+def test_a_bad_endpoint_is_reported_with_its_problem(endpoint: str, problem: str) -> None:
     found = problems(AZURE_OPENAI_ENDPOINT=endpoint)
     assert list(found) == ["AZURE_OPENAI_ENDPOINT"]
     assert problem in found["AZURE_OPENAI_ENDPOINT"]
@@ -181,7 +181,7 @@ def test_a_bad_endpoint_is_named_with_what_to_use_instead(endpoint: str, problem
 
 
 @pytest.mark.parametrize("version", ["2024-10-21", "2025-01-01-preview", "v1"])
-def test_api_versions(version: str) -> None:
+def test_dated_versions_previews_and_v1_are_accepted(version: str) -> None:
     assert settings(AZURE_OPENAI_API_VERSION=version).api_version == version
 
 
@@ -231,22 +231,22 @@ def test_a_bad_value_is_named(name: str, value: str, problem: str) -> None:
     assert KEY not in str(found)
 
 
-def test_numbers_and_switches() -> None:
+def test_numbers_and_booleans_are_parsed() -> None:
     found = settings(REQUEST_TIMEOUT_SECONDS="0.5", MAX_CONCURRENT_CALLS="7", STREAM_USAGE="True")
     assert (found.request_timeout, found.max_concurrent_calls, found.stream_usage) == (0.5, 7, True)
 
 
-def test_deployments_answer_to_their_names_and_aliases() -> None:
+def test_a_deployment_can_be_called_by_its_name_and_its_alias() -> None:
     found = settings(AZURE_OPENAI_DEPLOYMENTS="gpt-4o=prod-4o, embed-3")
     assert found.deployments == {"chat": "chat", "gpt-4o": "prod-4o", "prod-4o": "prod-4o", "embed-3": "embed-3"}
 
 
-def test_an_alias_wins_over_a_deployment_of_the_same_name() -> None:
+def test_an_alias_takes_precedence_over_a_deployment_of_the_same_name() -> None:
     found = settings(AZURE_OPENAI_DEPLOYMENTS="blue=one,green=blue")
     assert found.deployments == {"chat": "chat", "blue": "one", "one": "one", "green": "blue"}
 
 
-def test_caller_keys_have_names_which_may_repeat() -> None:
+def test_caller_keys_may_share_a_name() -> None:
     keys = settings(CALLER_KEYS=f"web={KEY}=1, web={KEY}=2").caller_keys
     assert [(key.name, key.key) for key in keys] == [("web", f"{KEY}=1"), ("web", f"{KEY}=2")]
 
@@ -268,17 +268,17 @@ def test_the_token_scope_can_be_set() -> None:
     assert settings(AZURE_OPENAI_TOKEN_SCOPE="https://ai.azure.com/.default").token_scope == "https://ai.azure.com/.default"
 
 
-def test_endpoints_in_different_clouds_need_the_token_scope() -> None:
+def test_endpoints_in_different_clouds_need_a_token_scope() -> None:
     both = {"AZURE_OPENAI_ENDPOINT": "https://a.azure.com,https://b.azure.us", "AZURE_OPENAI_KEY": "a,b"}
     assert "different clouds" in problems(**both, AUTHENTICATION="AZURE")["AZURE_OPENAI_TOKEN_SCOPE"]
     assert len(settings(**both).endpoints) == 2, "keys need no token"
 
 
-def test_no_secret_is_in_a_repr() -> None:
+def test_the_repr_contains_no_secret() -> None:
     assert KEY not in repr(settings(CALLER_KEYS=f"web={KEY}-web"))
 
 
-def test_the_environment_is_only_read() -> None:
+def test_the_environment_is_not_modified() -> None:
     environ = dict(VALID)
     Settings.from_env(environ, Path("absent.env"))
     assert environ == VALID

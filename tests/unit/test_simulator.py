@@ -1,4 +1,4 @@
-"""Test that the simulator of Azure OpenAI has Azure's payloads and Azure's strictness."""
+"""Test that the simulator of Azure OpenAI sends Azure's payloads, and that it is as strict as Azure."""
 
 import json
 import time
@@ -18,12 +18,12 @@ SAFE = {"filtered": False, "severity": "safe"}
 FILTERED = {"hate": SAFE, "self_harm": SAFE, "sexual": SAFE, "violence": SAFE}
 
 
-def code(response: httpx2.Response) -> tuple[int, str]:
+def status_and_code(response: httpx2.Response) -> tuple[int, str]:
     return response.status_code, response.json()["error"]["code"]
 
 
 class TestPayloads:
-    """Field by field.
+    """Compare the payloads with Azure's, field by field.
 
     Completion and chunk: createChatCompletionResponse and createChatCompletionStreamResponse in
     https://github.com/Azure/azure-rest-api-specs/blob/main/specification/cognitiveservices/data-plane/AzureOpenAI/inference/stable/2024-10-21/inference.yaml
@@ -31,12 +31,12 @@ class TestPayloads:
     Errors: https://learn.microsoft.com/azure/ai-foundry/openai/reference#errors
     """
 
-    async def test_a_completion(self, simulators: Simulators) -> None:
+    async def test_a_completion_has_azures_fields(self, simulators: Simulators) -> None:
         await simulators.script(reply="one and two")
-        answer = (await simulators.chat(body={**CHAT, "model": "chat"})).json()
-        assert answer.pop("id").startswith("chatcmpl-")
-        assert abs(answer.pop("created") - time.time()) < 60
-        assert answer == {
+        completion = (await simulators.chat(body={**CHAT, "model": "chat"})).json()
+        assert completion.pop("id").startswith("chatcmpl-")
+        assert abs(completion.pop("created") - time.time()) < 60
+        assert completion == {
             "object": "chat.completion",
             "model": "chat-2026-11-01",
             "system_fingerprint": "fp_simulator",
@@ -65,21 +65,21 @@ class TestPayloads:
         }
 
     @pytest.mark.parametrize("include_usage", [True, False])
-    async def test_a_stream(self, simulators: Simulators, include_usage: bool) -> None:
+    async def test_the_chunks_of_a_stream_have_azures_fields(self, simulators: Simulators, include_usage: bool) -> None:
         await simulators.script(reply="one and two")
         options = {"stream_options": {"include_usage": True}} if include_usage else {}
         response = await simulators.chat(body={**CHAT, "stream": True, **options})
         assert response.headers["content-type"] == "text/event-stream"
         *events, done = EventParser().feed(response.content)
         assert done == b"[DONE]"
-        first, role, *body, end = map(json.loads, events[: -1 if include_usage else None])
+        first, role, *content, end = map(json.loads, events[: -1 if include_usage else None])
         # The prompt's filter results come before everything else, in a chunk that has no choices.
         assert (first["choices"], first["id"], first["object"], first["created"], first["model"]) == ([], "", "", 0, "")
         assert first["prompt_filter_results"][0]["content_filter_results"]["hate"] == SAFE
         assert role["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
-        assert [chunk["choices"][0]["delta"] for chunk in body] == [{"content": "one and"}, {"content": " two"}]
-        for chunk in (role, *body, end):
-            # Where the usage is asked for, every chunk has the field.
+        assert [chunk["choices"][0]["delta"] for chunk in content] == [{"content": "one and"}, {"content": " two"}]
+        for chunk in (role, *content, end):
+            # With `include_usage`, every chunk has the field.
             usage = {"usage"} if include_usage else set()
             assert set(chunk) == {"choices", "created", "id", "model", "object", "system_fingerprint"} | usage
             assert chunk.get("usage") is None
@@ -93,11 +93,11 @@ class TestPayloads:
             assert usage["choices"] == []
             assert usage["usage"]["completion_tokens"] == 2
 
-    async def test_an_error(self, simulators: Simulators) -> None:
+    async def test_an_error_has_azures_fields(self, simulators: Simulators) -> None:
         await simulators.script(status=418)
         assert (await simulators.chat()).json() == {"error": {"code": "418", "message": "Scripted."}}
 
-    async def test_a_content_filter_error(self, simulators: Simulators) -> None:
+    async def test_an_error_of_the_content_filter_has_azures_fields(self, simulators: Simulators) -> None:
         await simulators.script(status=400)
         response = await simulators.chat()
         assert response.status_code == 400
@@ -110,7 +110,7 @@ class TestPayloads:
         }
 
     @pytest.mark.parametrize("status", [200, 400, 429])
-    async def test_the_headers(self, simulators: Simulators, status: int) -> None:
+    async def test_every_response_has_azures_headers(self, simulators: Simulators, status: int) -> None:
         await simulators.script(**({"status": status} if status != 200 else {}))
         headers = (await simulators.chat()).headers
         for name in ("apim-request-id", "x-request-id", "x-ms-region"):
@@ -123,10 +123,10 @@ class TestStrictness:
     @pytest.mark.parametrize(
         "query", ["", "?api-version=", "?api-version=latest", "?api-version=2024-1-1", "?api-version=v1"]
     )
-    async def test_a_dated_route_needs_an_api_version(self, simulators: Simulators, query: str) -> None:
-        assert code(await simulators.chat(DATED.partition("?")[0] + query)) == (404, "404")
+    async def test_a_dated_route_needs_a_dated_api_version(self, simulators: Simulators, query: str) -> None:
+        assert status_and_code(await simulators.chat(DATED.partition("?")[0] + query)) == (404, "404")
 
-    async def test_v1_takes_no_dated_api_version(self, simulators: Simulators) -> None:
+    async def test_v1_rejects_a_dated_api_version(self, simulators: Simulators) -> None:
         assert (await simulators.chat(V1 + "?api-version=2024-10-21", {**CHAT, "model": "chat"})).status_code == 400
         assert (await simulators.chat(V1 + "?api-version=preview", {**CHAT, "model": "chat"})).status_code == 200
 
@@ -134,39 +134,39 @@ class TestStrictness:
         "path", ["/openai/deployments/chat/files?api-version=2024-10-21", "/openai/v2/chat/completions", "/"]
     )
     async def test_other_routes_do_not_exist(self, simulators: Simulators, path: str) -> None:
-        assert code(await simulators.chat(path)) == (404, "404")
+        assert status_and_code(await simulators.chat(path)) == (404, "404")
 
-    async def test_a_key_comes_in_its_header_and_on_v1_as_bearer_too(self, simulators: Simulators) -> None:
+    async def test_a_key_is_accepted_in_its_header_and_on_v1_as_a_bearer_token(self, simulators: Simulators) -> None:
         v1_body = {**CHAT, "model": "chat"}
         assert (await simulators.chat(V1, v1_body)).status_code == 200
         assert (await simulators.chat(V1, v1_body, authorization=f"Bearer {KEY}")).status_code == 200
-        assert code(await simulators.chat(authorization=f"Bearer {KEY}")) == (401, "Unauthorized")
-        assert code(await simulators.chat(api_key="wrong")) == (401, "401")
-        assert code(await simulators.chat(x_other="none")) == (401, "401")
+        assert status_and_code(await simulators.chat(authorization=f"Bearer {KEY}")) == (401, "Unauthorized")
+        assert status_and_code(await simulators.chat(api_key="wrong")) == (401, "401")
+        assert status_and_code(await simulators.chat(x_other="none")) == (401, "401")
 
-    async def test_a_token_must_be_for_the_service_and_unexpired(self, simulators: Simulators) -> None:
-        good, _ = simulators.issuer.issue(AUDIENCE, "id", 60)
+    async def test_a_token_must_be_genuine_unexpired_and_for_the_service(self, simulators: Simulators) -> None:
+        valid, _ = simulators.issuer.issue(AUDIENCE, "id", 60)
         other, _ = simulators.issuer.issue("https://management.azure.com", "id", 60)
-        late, _ = simulators.issuer.issue(AUDIENCE, "id", -5)
+        expired, _ = simulators.issuer.issue(AUDIENCE, "id", -5)
         forged = jwt.encode({"aud": AUDIENCE, "exp": time.time() + 60}, "0" * 32, "HS256")
-        assert (await simulators.keyless_chat(authorization=f"Bearer {good}")).status_code == 200
-        for token in (other, late, forged, "abc"):
-            assert code(await simulators.keyless_chat(authorization=f"Bearer {token}")) == (401, "Unauthorized")
+        assert (await simulators.keyless_chat(authorization=f"Bearer {valid}")).status_code == 200
+        for token in (other, expired, forged, "abc"):
+            assert status_and_code(await simulators.keyless_chat(authorization=f"Bearer {token}")) == (401, "Unauthorized")
 
-    async def test_a_resource_without_keys_says_so(self, simulators: Simulators) -> None:
-        assert code(await simulators.keyless_chat(api_key=KEY)) == (403, "AuthenticationTypeDisabled")
+    async def test_a_resource_without_keys_rejects_a_key(self, simulators: Simulators) -> None:
+        assert status_and_code(await simulators.keyless_chat(api_key=KEY)) == (403, "AuthenticationTypeDisabled")
 
-    async def test_an_unknown_deployment(self, simulators: Simulators) -> None:
-        assert code(await simulators.chat(DATED.replace("/chat/", "/other/", 1))) == (404, "DeploymentNotFound")
-        assert code(await simulators.chat(V1, {**CHAT, "model": "other"})) == (404, "DeploymentNotFound")
-        assert code(await simulators.chat(V1)) == (404, "DeploymentNotFound")
+    async def test_an_unknown_deployment_is_not_found(self, simulators: Simulators) -> None:
+        assert status_and_code(await simulators.chat(DATED.replace("/chat/", "/other/", 1))) == (404, "DeploymentNotFound")
+        assert status_and_code(await simulators.chat(V1, {**CHAT, "model": "other"})) == (404, "DeploymentNotFound")
+        assert status_and_code(await simulators.chat(V1)) == (404, "DeploymentNotFound")
 
     @pytest.mark.parametrize("messages", [[], None, "Hello"])
-    async def test_empty_messages(self, simulators: Simulators, messages: Any) -> None:
+    async def test_invalid_messages_are_rejected(self, simulators: Simulators, messages: Any) -> None:
         response = await simulators.chat(body={"messages": messages})
         assert response.status_code == 400
         assert response.json()["error"]["param"] == "messages"
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 100_000])
-    async def test_a_body_that_is_no_json_object(self, simulators: Simulators, body: bytes) -> None:
+    async def test_a_body_must_be_a_json_object(self, simulators: Simulators, body: bytes) -> None:
         assert (await simulators.chat(body=body)).status_code == 400

@@ -1,4 +1,4 @@
-"""Test the control routes of the simulators: each fault on a plain socket, and the journal."""
+"""Test the control routes of the simulators: scripts of faults, and the journal."""
 
 import asyncio
 import base64
@@ -14,19 +14,19 @@ pytestmark = pytest.mark.anyio
 class TestFaults:
     """Test each field of a script on a plain socket."""
 
-    async def test_an_answer_can_be_scripted(self, simulators: Simulators) -> None:
+    async def test_an_error_response_can_be_scripted(self, simulators: Simulators) -> None:
         await simulators.script(status=429, headers={"retry-after": "7"}, body={"own": "body"})
         reader, writer = await simulators.raw_chat()
-        answer = await reader.read()
+        response = await reader.read()
         writer.close()
-        assert answer.startswith(b"HTTP/1.1 429 ")
-        assert b"retry-after: 7\r\n" in answer
-        assert answer.endswith(b'\r\n\r\n{"own": "body"}')
+        assert response.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after: 7\r\n" in response
+        assert response.endswith(b'\r\n\r\n{"own": "body"}')
 
     async def test_a_reply_can_be_scripted(self, simulators: Simulators) -> None:
-        await simulators.script(reply="as told")
+        await simulators.script(reply="as scripted")
         reader, writer = await simulators.raw_chat()
-        assert b'"content": "as told"' in await reader.read()
+        assert b'"content": "as scripted"' in await reader.read()
         writer.close()
 
     async def test_a_delay_comes_before_the_headers(self, simulators: Simulators) -> None:
@@ -37,7 +37,7 @@ class TestFaults:
         assert time.monotonic() - started >= 0.3
         writer.close()
 
-    async def test_a_hang_lasts_until_it_is_told_to_go_on(self, simulators: Simulators) -> None:
+    async def test_a_hang_lasts_until_it_is_released(self, simulators: Simulators) -> None:
         await simulators.script(hang=True)
         reader, writer = await simulators.raw_chat()
         await simulators.http.get(f"{simulators.keyed_url}/control/journal", params={"requests": 1})
@@ -48,7 +48,7 @@ class TestFaults:
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         writer.close()
 
-    async def test_a_reset_breaks_the_connection(self, simulators: Simulators) -> None:
+    async def test_a_connection_can_be_reset(self, simulators: Simulators) -> None:
         await simulators.script(reset=True)
         reader, _ = await simulators.raw_chat()
         with pytest.raises(ConnectionResetError):
@@ -62,7 +62,7 @@ class TestFaults:
         assert time.monotonic() - started >= 0.3
         writer.close()
 
-    async def test_a_step_waits_for_a_permit(self, simulators: Simulators) -> None:
+    async def test_each_step_waits_for_a_permit(self, simulators: Simulators) -> None:
         await simulators.script(reply="one and two", step=True)
         reader, writer = await simulators.raw_chat(stream=True)
         for chunk in (b"one and", b" two"):
@@ -74,7 +74,7 @@ class TestFaults:
         assert b"[DONE]" in await reader.read()
         writer.close()
 
-    async def test_a_cut_resets_a_stream_after_so_many_chunks(self, simulators: Simulators) -> None:
+    async def test_a_cut_resets_a_stream_after_that_many_chunks(self, simulators: Simulators) -> None:
         await simulators.script(reply="one and two and three", cut=1)
         reader, _ = await simulators.raw_chat(stream=True)
         received = await reader.readuntil(b"one and")
@@ -83,13 +83,13 @@ class TestFaults:
         assert b"two" not in received
         assert b"[DONE]" not in received
 
-    async def test_a_script_is_for_so_many_requests(self, simulators: Simulators) -> None:
+    async def test_a_script_applies_to_that_many_requests(self, simulators: Simulators) -> None:
         await simulators.script(status=500, times=2)
         assert [(await simulators.chat()).status_code for _ in range(3)] == [500, 500, 200]
 
 
 class TestJournal:
-    async def test_it_has_every_request_as_it_came(self, simulators: Simulators) -> None:
+    async def test_it_records_every_request_unchanged(self, simulators: Simulators) -> None:
         body = b'{"messages":[{"role":"user","content":"\xc3\xbc"}], "x": 1.0 }'
         await simulators.chat(body=body, api_key=KEY, X_Own="1")
         (entry,) = (await simulators.http.get(f"{simulators.keyed_url}/control/journal")).json()
@@ -105,7 +105,7 @@ class TestJournal:
         assert entry["ended"] >= entry["started"]
         assert not entry["disconnected"]
 
-    async def test_it_records_a_disconnect_and_when(self, simulators: Simulators) -> None:
+    async def test_it_records_a_disconnect_and_its_time(self, simulators: Simulators) -> None:
         await simulators.script(reply="one and two", step=True)
         _, writer = await simulators.raw_chat(stream=True)
         await simulators.http.post(f"{simulators.keyed_url}/control/next")
@@ -116,7 +116,7 @@ class TestJournal:
         assert entry["chunks"] <= 1
         assert entry["ended"] > entry["started"]
 
-    async def test_it_can_be_emptied(self, simulators: Simulators) -> None:
+    async def test_clearing_it_discards_requests_and_scripts(self, simulators: Simulators) -> None:
         await simulators.chat()
         await simulators.script(status=500)
         await simulators.http.delete(f"{simulators.keyed_url}/control/journal")

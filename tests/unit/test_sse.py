@@ -1,4 +1,4 @@
-"""The event parser, on streams that are split anywhere."""
+"""Test that the event parser finds the same events wherever a stream is split."""
 
 import pytest
 
@@ -34,9 +34,9 @@ def test_every_split_in_two_gives_the_same_events() -> None:
         (b"data:test\n\ndata: test\n\n", [b"test", b"test"]),
     ],
 )
-def test_the_examples_of_the_specification_are_read_as_it_says(stream: bytes, events: list[bytes]) -> None:
+def test_the_examples_of_the_specification_are_parsed_as_it_says(stream: bytes, events: list[bytes]) -> None:
     assert EventParser().feed(stream) == events
 
 
-def test_an_event_without_its_end_is_not_given_out() -> None:
+def test_an_incomplete_event_is_not_returned() -> None:
     assert EventParser().feed(b"data: half\n") == []
