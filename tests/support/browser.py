@@ -14,7 +14,7 @@ from tests.support.processes import Json, Simulator
 CHROMIUM = shutil.which("chromium")
 AXE = NODE_FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 needs_chromium = pytest.mark.skipif(
-    not (CHROMIUM and AXE.is_file()), reason="needs Chromium, and the packages of Node.js: npm ci --prefix tests/node"
+    not (CHROMIUM and AXE.is_file()), reason="needs Chromium and the packages of tests/node: npm ci --prefix tests/node"
 )
 # Keep Chromium from using the network by itself.
 ARGUMENTS = [

@@ -1,4 +1,4 @@
-"""Streams in silence, and failures in mid-stream, with a real answer of the simulator."""
+"""Test how a stream reaches the client, through silence, failures and disconnects, with a simulator of Azure OpenAI."""
 
 import asyncio
 import re
@@ -26,92 +26,97 @@ CALL = chat_call(b'{"messages":[{"role":"user","content":"Hi"}],"stream":true}',
 
 
 @pytest.fixture
-async def answer(resource: AzureOpenAISimulator, failover: Failover) -> AsyncIterator[UpstreamResponse]:
-    """A stream of two pieces, each sent when the test permits it."""
+async def upstream(resource: AzureOpenAISimulator, failover: Failover) -> AsyncIterator[UpstreamResponse]:
+    """Start a stream of two chunks, each sent when the test permits it."""
     resource.journal.scripts.append({"reply": "one and two", "step": True})
-    answer = await failover.send(CALL)
-    yield answer
-    await answer.aclose(DISCONNECTED)
+    upstream = await failover.send(CALL)
+    yield upstream
+    await upstream.aclose(DISCONNECTED)
 
 
-class Caller:
-    """Stands where the server has the caller's connection: takes what is sent, hangs up when it is told to."""
+class Client:
+    """Take the place of the client's connection in the ASGI server: read what is sent, and disconnect on demand."""
 
     def __init__(self) -> None:
-        self.taken: list[bytes] = []
-        self.is_over = False
+        self.received: list[bytes] = []
+        self.is_complete = False
         self.changed = asyncio.Condition()
-        self.left = asyncio.Event()
-        self.takes = asyncio.Event()
-        self.takes.set()
+        self.disconnected = asyncio.Event()
+        self.reading = asyncio.Event()
+        """Set while the client reads what is sent."""
+        self.reading.set()
         self.offered = asyncio.Event()
+        """Set when a message has been offered to the client, read or not."""
 
     async def send(self, message: Message) -> None:
         self.offered.set()
-        await self.takes.wait()
+        await self.reading.wait()
         async with self.changed:
-            self.taken.append(message.get("body", b""))
-            self.is_over = message["type"] == "http.response.body" and not message["more_body"]
+            self.received.append(message.get("body", b""))
+            self.is_complete = message["type"] == "http.response.body" and not message["more_body"]
             self.changed.notify_all()
 
     async def receive(self) -> Message:
-        await self.left.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
-    async def taking(self, response: EventStreamResponse) -> None:
+    async def read(self, response: EventStreamResponse) -> None:
+        """Read `response` until it ends or the client disconnects."""
         await response({"type": "http"}, self.receive, self.send)
 
-    async def until(self, text: bytes) -> None:
+    async def wait_for(self, text: bytes) -> None:
+        """Wait until the client has received `text`."""
         async with self.changed:
-            await asyncio.wait_for(self.changed.wait_for(lambda: text in b"".join(self.taken)), 60)
+            await asyncio.wait_for(self.changed.wait_for(lambda: text in b"".join(self.received)), 60)
 
 
 @pytest.fixture
-def caller(monkeypatch: pytest.MonkeyPatch) -> Caller:
+def client(monkeypatch: pytest.MonkeyPatch) -> Client:
+    """Return a client whose streams have a short keep-alive interval."""
     monkeypatch.setattr(event_stream, "KEEP_ALIVE_INTERVAL", 0.05)
-    return Caller()
+    return Client()
 
 
-def outcome_of(answer: UpstreamResponse) -> Outcome:
-    assert answer.record.outcome
-    return answer.record.outcome
+def outcome_of(upstream: UpstreamResponse) -> Outcome:
+    assert upstream.record.outcome
+    return upstream.record.outcome
 
 
-def streamed(answer: UpstreamResponse, idle: float = 60) -> EventStreamResponse:
-    return EventStreamResponse(answer, ChatDeltas(answer.record), idle, sse.CONTENT_TYPE)
+def event_stream(upstream: UpstreamResponse, idle: float = 60) -> EventStreamResponse:
+    return EventStreamResponse(upstream, ChatDeltas(upstream.record), idle, sse.CONTENT_TYPE)
 
 
-async def test_a_comment_comes_for_each_silence_and_pieces_between_them(
-    resource: AzureOpenAISimulator, failover: Failover, answer: UpstreamResponse, caller: Caller
+async def test_a_comment_is_sent_for_each_silence_between_chunks(
+    resource: AzureOpenAISimulator, failover: Failover, upstream: UpstreamResponse, client: Client
 ) -> None:
-    taking = asyncio.create_task(caller.taking(streamed(answer)))
-    await caller.until(sse.COMMENT * 2)
+    reading = asyncio.create_task(client.read(event_stream(upstream)))
+    await client.wait_for(sse.COMMENT * 2)
     resource.journal.permits.release()
-    await caller.until(b'"one and"')
-    await caller.until(b'"one and"}\n\n' + sse.COMMENT)
+    await client.wait_for(b'"one and"')
+    await client.wait_for(b'"one and"}\n\n' + sse.COMMENT)
     resource.journal.permits.release()
-    await taking
-    assert caller.is_over
-    text = b"".join(caller.taken)
+    await reading
+    assert client.is_complete
+    text = b"".join(client.received)
     assert text.endswith(b"data: [DONE]\n\n")
     assert sse.EventParser().feed(text)[0] == b'{"delta":"one and"}'
 
 
-async def test_too_long_a_silence_is_a_failure(answer: UpstreamResponse, caller: Caller) -> None:
-    await caller.taking(streamed(answer, idle=0.2))
-    assert b"stream_broken" in caller.taken[-1]
-    assert caller.is_over
-    assert outcome_of(answer).cause == "TimeoutError"
+async def test_a_silence_that_is_too_long_interrupts_the_stream(upstream: UpstreamResponse, client: Client) -> None:
+    await client.read(event_stream(upstream, idle=0.2))
+    assert b"stream_broken" in client.received[-1]
+    assert client.is_complete
+    assert outcome_of(upstream).cause == "TimeoutError"
 
 
-async def test_leaving_a_stream_in_a_silence_leaves_no_task_behind(answer: UpstreamResponse, caller: Caller) -> None:
+async def test_a_disconnect_during_a_silence_leaves_no_task_behind(upstream: UpstreamResponse, client: Client) -> None:
     before = asyncio.all_tasks()
-    taking = asyncio.create_task(caller.taking(streamed(answer)))
-    await caller.until(sse.COMMENT)
-    caller.left.set()
-    await taking
-    assert not caller.is_over
-    assert outcome_of(answer) == DISCONNECTED
+    reading = asyncio.create_task(client.read(event_stream(upstream)))
+    await client.wait_for(sse.COMMENT)
+    client.disconnected.set()
+    await reading
+    assert not client.is_complete
+    assert outcome_of(upstream) == DISCONNECTED
     assert asyncio.all_tasks() <= before
 
 
@@ -120,123 +125,121 @@ INCOMPLETE = '{"type":"response.incomplete","response":{"id":"r","status":"incom
 
 
 @pytest.mark.parametrize("last", ["[DONE]", FINISHED, INCOMPLETE])
-async def test_silence_after_the_end_is_no_failure(
-    resource: AzureOpenAISimulator, failover: Failover, caller: Caller, last: str
+async def test_silence_after_the_last_event_is_harmless(
+    resource: AzureOpenAISimulator, failover: Failover, client: Client, last: str
 ) -> None:
     raw = f'data: {{"model":"m"}}\n\ndata: {last}\n\n'
     headers = {"content-type": "text/event-stream"}
     resource.journal.scripts.append({"raw": raw, "pace": 60, "headers": headers})
-    answer = await failover.send(CALL)
-    await caller.taking(EventStreamResponse(answer, WholeEvents(answer.record), 0.2, sse.CONTENT_TYPE))
-    assert b"".join(caller.taken).replace(sse.COMMENT, b"") == raw.encode()
-    assert caller.is_over
-    assert outcome_of(answer) == SUCCEEDED
+    upstream = await failover.send(CALL)
+    await client.read(EventStreamResponse(upstream, WholeEvents(upstream.record), 0.2, sse.CONTENT_TYPE))
+    assert b"".join(client.received).replace(sse.COMMENT, b"") == raw.encode()
+    assert client.is_complete
+    assert outcome_of(upstream) == SUCCEEDED
 
 
-async def test_a_comment_that_waits_does_not_come_after_the_end(
-    resource: AzureOpenAISimulator, failover: Failover, answer: UpstreamResponse, caller: Caller
+async def test_a_delayed_comment_is_not_sent_after_the_end(
+    resource: AzureOpenAISimulator, failover: Failover, upstream: UpstreamResponse, client: Client
 ) -> None:
-    taking = asyncio.create_task(caller.taking(streamed(answer)))
-    await caller.until(sse.COMMENT)
-    caller.takes.clear()
-    caller.offered.clear()
-    # The next comment, which now waits to be taken, while the stream comes to its end behind it.
-    await caller.offered.wait()
+    reading = asyncio.create_task(client.read(event_stream(upstream)))
+    await client.wait_for(sse.COMMENT)
+    client.reading.clear()
+    client.offered.clear()
+    # The next comment now waits for the client, while the stream ends behind it.
+    await client.offered.wait()
     resource.journal.permits.release()
     resource.journal.permits.release()
     async with resource.journal.changed:
         await resource.journal.changed.wait_for(lambda: resource.journal.entries[0].ended is not None)
-    caller.takes.set()
-    await taking
-    assert caller.taken[-1] == b""
-    assert caller.is_over
-    assert outcome_of(answer) == SUCCEEDED
+    client.reading.set()
+    await reading
+    assert client.received[-1] == b""
+    assert client.is_complete
+    assert outcome_of(upstream) == SUCCEEDED
 
 
-async def test_carriage_returns_alone_end_events_too(answer: UpstreamResponse) -> None:
-    deltas = ChatDeltas(answer.record)
-    seen = deltas.feed(b'data: {"choices":[{"delta":{"content":"a"}}]}\r\rdata: [DONE]\r\r')
-    assert (seen + deltas.end()).endswith(b"data: [DONE]\n\n")
+async def test_carriage_returns_alone_end_events(upstream: UpstreamResponse) -> None:
+    deltas = ChatDeltas(upstream.record)
+    events = deltas.feed(b'data: {"choices":[{"delta":{"content":"a"}}]}\r\rdata: [DONE]\r\r')
+    assert (events + deltas.end()).endswith(b"data: [DONE]\n\n")
 
 
-async def test_one_who_takes_nothing_is_given_up(answer: UpstreamResponse, caller: Caller) -> None:
-    caller.takes.clear()
-    await caller.taking(streamed(answer, idle=0.2))
-    assert caller.taken == []
-    assert outcome_of(answer) == Outcome("caller_gone", cause="ClientStalled")
+async def test_a_client_that_stops_reading_is_given_up(upstream: UpstreamResponse, client: Client) -> None:
+    client.reading.clear()
+    await client.read(event_stream(upstream, idle=0.2))
+    assert client.received == []
+    assert outcome_of(upstream) == Outcome("caller_gone", cause="ClientStalled")
 
 
-async def test_a_closed_answer_frees_its_place(
-    resource: AzureOpenAISimulator, failover: Failover, answer: UpstreamResponse
+async def test_closing_a_response_twice_releases_its_slot_once(
+    resource: AzureOpenAISimulator, failover: Failover, upstream: UpstreamResponse
 ) -> None:
     assert failover.slots.taken == 1
-    await answer.aclose(DISCONNECTED)
-    await answer.aclose(DISCONNECTED)
+    await upstream.aclose(DISCONNECTED)
+    await upstream.aclose(DISCONNECTED)
     assert failover.slots.taken == 0
 
 
-async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next(
-    resource: AzureOpenAISimulator, failover: Failover, caller: Caller
+async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next_call(
+    resource: AzureOpenAISimulator, failover: Failover, client: Client
 ) -> None:
     for _ in range(2):
-        await caller.taking(streamed(await failover.send(CALL)))
-        assert caller.taken[-2].endswith(b"data: [DONE]\n\n")
+        await client.read(event_stream(await failover.send(CALL)))
+        assert client.received[-2].endswith(b"data: [DONE]\n\n")
     assert len({entry.client for entry in resource.journal.entries}) == 1
 
 
-async def test_an_unexpected_failure_in_a_stream_keeps_its_text_to_itself(
+async def test_the_text_of_an_unexpected_exception_is_neither_sent_nor_logged(
     resource: AzureOpenAISimulator,
     failover: Failover,
-    answer: UpstreamResponse,
-    caller: Caller,
+    upstream: UpstreamResponse,
+    client: Client,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    class Failing(ChatDeltas):
+    class FailingFilter(ChatDeltas):
         def feed(self, chunk: bytes) -> bytes:
             if b"one and" in chunk:
                 raise RuntimeError("the reply itself")
             return b"data: 1\n\n"
 
     resource.journal.permits.release()
-    await caller.taking(EventStreamResponse(answer, Failing(answer.record), 60, sse.CONTENT_TYPE))
-    assert caller.taken[1] == b"data: 1\n\n"
-    assert b"internal_error" in caller.taken[-1]
-    assert b"the reply itself" not in b"".join(caller.taken)
+    await client.read(EventStreamResponse(upstream, FailingFilter(upstream.record), 60, sse.CONTENT_TYPE))
+    assert client.received[1] == b"data: 1\n\n"
+    assert b"internal_error" in client.received[-1]
+    assert b"the reply itself" not in b"".join(client.received)
     output = capsys.readouterr().out
-    # The lines of code, the innermost first.
-    assert re.search(
-        r" error=internal_error cause=RuntimeError<test_event_stream_response.py:\d+<event_stream.py:\d+", output
-    )
+    # The log has the lines of code that led to it, the innermost first.
+    assert re.search(r" error=internal_error cause=RuntimeError<test_event_stream_response.py:\d+<event_stream.py:\d+", output)
     assert "the reply itself" not in output
 
 
-class TestHangingUp:
-    async def test_a_caller_who_stays_gets_the_result(self, caller: Caller) -> None:
+class TestCancelOnDisconnect:
+    async def test_a_client_that_stays_connected_gets_the_result(self, client: Client) -> None:
         async def work() -> str:
             await asyncio.sleep(0.01)
             return "done"
 
-        assert await cancel_on_disconnect(Request({"type": "http"}, caller.receive), work()) == "done"
+        assert await cancel_on_disconnect(Request({"type": "http"}, client.receive), work()) == "done"
 
-    async def test_one_who_leaves_ends_the_work(self, caller: Caller) -> None:
+    async def test_a_disconnect_cancels_the_work(self, client: Client) -> None:
         ended = []
 
         async def work() -> None:
             try:
-                caller.left.set()
+                client.disconnected.set()
                 await asyncio.sleep(60)
             finally:
                 ended.append(True)
 
         with pytest.raises(ClientDisconnected):
-            await cancel_on_disconnect(Request({"type": "http"}, caller.receive), work())
+            await cancel_on_disconnect(Request({"type": "http"}, client.receive), work())
         assert ended
         current = asyncio.current_task()
         assert current
         assert not current.cancelling()
 
-    async def test_being_cancelled_from_elsewhere_stays_that(self, caller: Caller) -> None:
-        task = asyncio.create_task(cancel_on_disconnect(Request({"type": "http"}, caller.receive), asyncio.sleep(60)))
+    async def test_a_cancellation_from_elsewhere_is_not_taken_for_a_disconnect(self, client: Client) -> None:
+        task = asyncio.create_task(cancel_on_disconnect(Request({"type": "http"}, client.receive), asyncio.sleep(60)))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

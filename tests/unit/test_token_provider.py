@@ -1,4 +1,4 @@
-"""TokenProvider with real azure-identity, its clock in the test's hand."""
+"""Test TokenProvider with the real azure-identity, a simulated identity endpoint, and a clock that the tests move."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ LIFETIME = 3600
 
 
 class Clock:
-    """Seconds since the epoch, as azure-identity sees them, and as many later as the test says."""
+    """Return the seconds since the epoch, as azure-identity sees them, plus those in `ahead`."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -40,8 +40,8 @@ def clock() -> Clock:
 async def endpoint(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[IdentityEndpointSimulator]:
     endpoint = IdentityEndpointSimulator(TokenIssuer())
     async with Servers() as servers:
-        address = await servers.start(endpoint.application())
-        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{address}/msi/token")
+        url = await servers.start(endpoint.application())
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"{url}/msi/token")
         monkeypatch.setenv("IDENTITY_HEADER", endpoint.header)
         yield endpoint
 
@@ -52,22 +52,22 @@ def provider(endpoint: IdentityEndpointSimulator, clock: Clock) -> TokenProvider
     return TokenProvider(default_credential(None), f"{AUDIENCE}/.default", clock)
 
 
-async def settled(provider: TokenProvider) -> None:
-    """Waits for the request under way, however it ends."""
+async def wait_for_request(provider: TokenProvider) -> None:
+    """Wait until the request in progress has ended, with a token or not."""
     if provider.request:
         await asyncio.wait([provider.request])
 
 
-async def test_a_token_is_used_until_shortly_before_its_expiry(provider: TokenProvider, clock: Clock) -> None:
+async def test_a_token_is_used_until_shortly_before_it_expires(provider: TokenProvider, clock: Clock) -> None:
     first = await provider()
     assert await provider() == first
     clock.ahead = LIFETIME - EXPIRY_MARGIN - 5
     assert await provider() == first
-    assert provider.request is not None, "the renewal goes on in the background"
-    await settled(provider)
+    assert provider.request is not None, "the refresh continues in the background"
+    await wait_for_request(provider)
 
 
-async def test_an_expired_token_is_never_handed_out(
+async def test_an_expired_token_is_never_returned(
     provider: TokenProvider, clock: Clock, endpoint: IdentityEndpointSimulator
 ) -> None:
     endpoint.journal.scripts.insert(0, {"lifetime": 20})
@@ -76,21 +76,21 @@ async def test_an_expired_token_is_never_handed_out(
     assert await provider() != first
 
 
-async def test_a_renewal_that_brings_no_newer_token_is_not_repeated_at_every_call(
+async def test_a_refresh_that_returns_the_same_token_is_not_repeated_at_every_call(
     provider: TokenProvider, clock: Clock, endpoint: IdentityEndpointSimulator
 ) -> None:
     endpoint.journal.scripts.insert(0, {"lifetime": 400})
     first = await provider()
-    # The provider finds it old, azure-identity does not yet, and hands out the same one.
+    # The provider would refresh it now. azure-identity would not yet, and returns the same one.
     clock.ahead = 150
-    for _ in range(5):
+    for number in range(5):
         assert await provider() == first
-        assert (provider.request is not None) == (_ == 0)
-        await settled(provider)
+        assert (provider.request is not None) == (number == 0)
+        await wait_for_request(provider)
     assert len(endpoint.journal.entries) == 1
 
 
-async def test_an_endpoint_that_answers_without_end_is_left_for_a_new_request(
+async def test_a_request_past_its_deadline_fails_and_the_next_call_starts_a_new_one(
     provider: TokenProvider, endpoint: IdentityEndpointSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_provider, "TOKEN_DEADLINE", 0.3)
@@ -101,7 +101,7 @@ async def test_an_endpoint_that_answers_without_end_is_left_for_a_new_request(
     assert await provider()
 
 
-async def test_an_endpoint_that_stops_making_sense_is_told_of(
+async def test_unreadable_responses_of_the_identity_endpoint_are_logged_as_failures(
     provider: TokenProvider, clock: Clock, endpoint: IdentityEndpointSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = await provider()
@@ -113,102 +113,102 @@ async def test_an_endpoint_that_stops_making_sense_is_told_of(
         assert "No token for the app's identity" in caplog.text
 
 
-CUT_OFF = '{\n "access_token": "a-secret\n'
-NO_TOKEN = f'{{"access_token": "a-secret\u00e9", "expires_on": "{time.time() + 99:.0f}"}}'
+TRUNCATED = '{\n "access_token": "a-secret\n'
+UNPRINTABLE_TOKEN = f'{{"access_token": "a-secret\u00e9", "expires_on": "{time.time() + 99:.0f}"}}'
 
 
-@pytest.mark.parametrize("content", [CUT_OFF, NO_TOKEN])
-async def test_what_the_endpoint_answers_is_in_no_log(
+@pytest.mark.parametrize("content", [TRUNCATED, UNPRINTABLE_TOKEN])
+async def test_a_response_of_the_identity_endpoint_is_never_logged(
     content: str,
     endpoint: IdentityEndpointSimulator,
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def answer(_: web.Request) -> web.Response:
+    async def respond(_: web.Request) -> web.Response:
         return web.Response(text=content, content_type="application/json")
 
     application = web.Application()
-    application.router.add_get("/msi/token", answer)
+    application.router.add_get("/msi/token", respond)
     async with Servers() as servers:
         monkeypatch.setenv("IDENTITY_ENDPOINT", f"{await servers.start(application)}/msi/token")
         with pytest.raises(UpstreamAuthError):
             await TokenProvider(default_credential(None), f"{AUDIENCE}/.default", clock)()
     assert "No token for the app's identity" in caplog.text
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("shared")]
-    assert not any("a-secret" in text for text in told)
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("shared")]
+    assert not any("a-secret" in text for text in messages)
 
 
-async def test_a_refusal_in_the_moment_in_which_a_renewal_fails_does_not_hold_up_the_loop(
+async def test_a_rejection_at_the_moment_a_refresh_fails_does_not_block_the_event_loop(
     endpoint: IdentityEndpointSimulator,
 ) -> None:
-    """The loop would never get to what follows the renewal's end, so no time-out on it would help."""
+    # A blocked loop could not run a time-out either, so the test sets none.
     provider = TokenProvider(default_credential(None), f"{AUDIENCE}/.default")
-    provider.token = AccessTokenInfo("refused", int(time.time()) + LIFETIME)
+    provider.token = AccessTokenInfo("rejected", int(time.time()) + LIFETIME)
     endpoint.journal.scripts.append({"status": 400, "times": 9})
-    ended = asyncio.Event()
+    failed = asyncio.Event()
 
-    class Telling(logging.Handler):
+    class FailureHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            # In the renewal's last step.
-            ended.set()
+            # Logging the failure is the last step of the refresh.
+            failed.set()
 
-    async def refused() -> bool:
-        await ended.wait()
-        return await provider.replace("refused")
+    async def replace_after_failure() -> bool:
+        await failed.wait()
+        return await provider.replace("rejected")
 
-    replacing = asyncio.create_task(refused())
-    logger, handler = logging.getLogger("shared.upstream.token_provider"), Telling()
+    replacement = asyncio.create_task(replace_after_failure())
+    logger, handler = logging.getLogger("shared.upstream.token_provider"), FailureHandler()
     logger.addHandler(handler)
     try:
         provider.current_request()
-        assert await replacing is False
+        assert await replacement is False
     finally:
         logger.removeHandler(handler)
 
 
-async def test_a_refusal_during_a_renewal_that_brings_nothing_new_asks_past_the_cache(
+async def test_a_rejection_during_a_refresh_that_returns_the_same_token_bypasses_the_cache(
     provider: TokenProvider, clock: Clock, endpoint: IdentityEndpointSimulator
 ) -> None:
     endpoint.journal.scripts.insert(0, {"lifetime": 400})
-    refused = await provider()
+    rejected = await provider()
     clock.ahead = 150
-    assert await provider() == refused
+    assert await provider() == rejected
     assert provider.request is not None
-    assert all(await asyncio.gather(provider.replace(refused), provider.replace(refused)))
-    assert await provider() != refused
+    assert all(await asyncio.gather(provider.replace(rejected), provider.replace(rejected)))
+    assert await provider() != rejected
     assert len(endpoint.journal.entries) == 2
 
 
-async def test_a_refused_token_is_replaced_past_azure_identitys_cache(
+async def test_replacing_a_rejected_token_bypasses_the_cache_of_azure_identity(
     provider: TokenProvider, endpoint: IdentityEndpointSimulator
 ) -> None:
-    refused = await provider()
-    assert await provider.replace(refused)
-    assert await provider() != refused
+    rejected = await provider()
+    assert await provider.replace(rejected)
+    assert await provider() != rejected
     assert len(endpoint.journal.entries) == 2
 
 
-async def test_all_who_saw_a_token_refused_share_its_replacement(
+async def test_concurrent_replacements_of_a_token_share_one_request(
     provider: TokenProvider, endpoint: IdentityEndpointSimulator
 ) -> None:
-    refused = await provider()
-    assert all(await asyncio.gather(*(provider.replace(refused) for _ in range(100))))
-    assert await provider.replace(refused), "one who comes late finds the new token"
+    rejected = await provider()
+    assert all(await asyncio.gather(*(provider.replace(rejected) for _ in range(100))))
+    assert await provider.replace(rejected), "a later call finds the new token"
     assert len(endpoint.journal.entries) == 2
 
 
-async def test_without_a_replacement_the_refusal_stands(
+async def test_a_failed_replacement_keeps_the_rejected_token(
     provider: TokenProvider, endpoint: IdentityEndpointSimulator
 ) -> None:
-    refused = await provider()
+    rejected = await provider()
     endpoint.journal.scripts.insert(0, {"status": 400})
-    assert not any(await asyncio.gather(provider.replace(refused), provider.replace(refused)))
-    assert await provider() == refused
+    assert not any(await asyncio.gather(provider.replace(rejected), provider.replace(rejected)))
+    assert await provider() == rejected
     assert len(endpoint.journal.entries) == 2
 
 
-async def test_tokens_are_replaced_once_a_minute_at_most(
+async def test_tokens_are_replaced_at_most_once_a_minute(
     provider: TokenProvider, clock: Clock, endpoint: IdentityEndpointSimulator
 ) -> None:
     assert await provider.replace(await provider())
@@ -219,21 +219,21 @@ async def test_tokens_are_replaced_once_a_minute_at_most(
     assert len(endpoint.journal.entries) == 3
 
 
-async def test_a_caller_who_leaves_does_not_end_the_request_that_others_wait_for(
+async def test_a_cancelled_call_does_not_cancel_the_request_that_others_wait_for(
     provider: TokenProvider, endpoint: IdentityEndpointSimulator
 ) -> None:
     endpoint.journal.scripts.insert(0, {"hang": True})
-    leaving, staying = asyncio.create_task(provider()), asyncio.create_task(provider())
+    cancelled, waiting = asyncio.create_task(provider()), asyncio.create_task(provider())
     async with endpoint.journal.changed:
         await endpoint.journal.changed.wait_for(lambda: endpoint.journal.entries)
-    leaving.cancel()
+    cancelled.cancel()
     endpoint.journal.permits.release()
-    assert await staying
-    assert leaving.cancelled()
+    assert await waiting
+    assert cancelled.cancelled()
     assert len(endpoint.journal.entries) == 1
 
 
-async def test_a_failure_is_told_to_all_who_wait_and_the_next_one_tries_anew(
+async def test_a_failure_reaches_all_waiting_calls_and_the_next_call_tries_again(
     provider: TokenProvider, endpoint: IdentityEndpointSimulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint.journal.scripts.insert(0, {"status": 400})
