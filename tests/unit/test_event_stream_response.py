@@ -82,14 +82,14 @@ def outcome_of(upstream: UpstreamResponse) -> Outcome:
     return upstream.record.outcome
 
 
-def event_stream(upstream: UpstreamResponse, idle: float = 60) -> EventStreamResponse:
+def stream_of(upstream: UpstreamResponse, idle: float = 60) -> EventStreamResponse:
     return EventStreamResponse(upstream, ChatDeltas(upstream.record), idle, sse.CONTENT_TYPE)
 
 
 async def test_a_comment_is_sent_for_each_silence_between_chunks(
     resource: AzureOpenAISimulator, failover: Failover, upstream: UpstreamResponse, client: Client
 ) -> None:
-    reading = asyncio.create_task(client.read(event_stream(upstream)))
+    reading = asyncio.create_task(client.read(stream_of(upstream)))
     await client.wait_for(sse.COMMENT * 2)
     resource.journal.permits.release()
     await client.wait_for(b'"one and"')
@@ -103,7 +103,7 @@ async def test_a_comment_is_sent_for_each_silence_between_chunks(
 
 
 async def test_a_silence_that_is_too_long_interrupts_the_stream(upstream: UpstreamResponse, client: Client) -> None:
-    await client.read(event_stream(upstream, idle=0.2))
+    await client.read(stream_of(upstream, idle=0.2))
     assert b"stream_broken" in client.received[-1]
     assert client.is_complete
     assert outcome_of(upstream).cause == "TimeoutError"
@@ -111,7 +111,7 @@ async def test_a_silence_that_is_too_long_interrupts_the_stream(upstream: Upstre
 
 async def test_a_disconnect_during_a_silence_leaves_no_task_behind(upstream: UpstreamResponse, client: Client) -> None:
     before = asyncio.all_tasks()
-    reading = asyncio.create_task(client.read(event_stream(upstream)))
+    reading = asyncio.create_task(client.read(stream_of(upstream)))
     await client.wait_for(sse.COMMENT)
     client.disconnected.set()
     await reading
@@ -141,7 +141,7 @@ async def test_silence_after_the_last_event_is_harmless(
 async def test_a_delayed_comment_is_not_sent_after_the_end(
     resource: AzureOpenAISimulator, failover: Failover, upstream: UpstreamResponse, client: Client
 ) -> None:
-    reading = asyncio.create_task(client.read(event_stream(upstream)))
+    reading = asyncio.create_task(client.read(stream_of(upstream)))
     await client.wait_for(sse.COMMENT)
     client.reading.clear()
     client.offered.clear()
@@ -166,7 +166,7 @@ async def test_carriage_returns_alone_end_events(upstream: UpstreamResponse) -> 
 
 async def test_a_client_that_stops_reading_is_given_up(upstream: UpstreamResponse, client: Client) -> None:
     client.reading.clear()
-    await client.read(event_stream(upstream, idle=0.2))
+    await client.read(stream_of(upstream, idle=0.2))
     assert client.received == []
     assert outcome_of(upstream) == Outcome("caller_gone", cause="ClientStalled")
 
@@ -184,7 +184,7 @@ async def test_a_stream_read_to_its_end_leaves_its_connection_for_the_next_call(
     resource: AzureOpenAISimulator, failover: Failover, client: Client
 ) -> None:
     for _ in range(2):
-        await client.read(event_stream(await failover.send(CALL)))
+        await client.read(stream_of(await failover.send(CALL)))
         assert client.received[-2].endswith(b"data: [DONE]\n\n")
     assert len({entry.client for entry in resource.journal.entries}) == 1
 
@@ -209,7 +209,8 @@ async def test_the_text_of_an_unexpected_exception_is_neither_sent_nor_logged(
     assert b"the reply itself" not in b"".join(client.received)
     output = capsys.readouterr().out
     # The log has the lines of code that led to it, the innermost first.
-    assert re.search(r" error=internal_error cause=RuntimeError<test_event_stream_response.py:\d+<event_stream.py:\d+", output)
+    frames = r"<test_event_stream_response.py:\d+<event_stream.py:\d+"
+    assert re.search(" error=internal_error cause=RuntimeError" + frames, output)
     assert "the reply itself" not in output
 
 
