@@ -1,1 +1,1 @@
-"""What the app costs per call, against honest baselines. Never deployed."""
+"""Measure what the app costs per call, against fair baselines. This folder is never deployed."""

@@ -1,4 +1,4 @@
-"""Loads the app in this process and has it answer one chat, as a cold start does."""
+"""Load the app in this process and send it one chat, as a cold start does."""
 
 import asyncio
 
@@ -10,13 +10,13 @@ import function_app
 SCOPE = {"type": "http", "method": "POST", "path": "/api/chat", "query_string": b"", "headers": []}
 
 
-async def answered() -> int:
-    """The status of the answer to a chat."""
+async def chat_status() -> int:
+    """Send a chat to its function, and return the response's HTTP status."""
     messages: list[Message] = [{"type": "http.request", "body": b'{"prompt":"Hello"}', "more_body": False}]
 
     async def receive() -> Message:
         if not messages:
-            # Until the caller would hang up.
+            # The next message would be the disconnect, which never comes.
             await asyncio.Event().wait()
         return messages.pop()
 
@@ -26,4 +26,4 @@ async def answered() -> int:
 
 
 def call() -> None:
-    assert asyncio.run(answered()) == 200
+    assert asyncio.run(chat_status()) == 200

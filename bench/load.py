@@ -1,4 +1,4 @@
-"""A load client: so many chats, so many at once, and what they took."""
+"""Load a target with chats, and measure its speed and CPU time."""
 
 import asyncio
 import json
@@ -13,34 +13,35 @@ from bench.processes import Target
 
 @dataclass(frozen=True)
 class Case:
-    """What is sent: `calls` chats, `at_once` at a time, each asking the upstream for `asked`."""
+    """Describe a load: `calls` chats, `concurrency` of them at a time."""
 
     name: str
     calls: int
-    at_once: int
-    asked: str = ""
-    prompt: int = 1000
-    """The prompt's length in characters."""
+    concurrency: int
+    options: str = ""
+    """How the upstream should respond; see bench/upstream.py."""
+    prompt_length: int = 1000
+    """In characters."""
 
     @property
     def streams(self) -> bool:
-        return "chunks" in self.asked
+        return "chunks" in self.options
 
     def body(self) -> bytes:
-        return json.dumps({"user": self.asked, "stream": self.streams, "prompt": "a" * self.prompt}).encode()
+        return json.dumps({"user": self.options, "stream": self.streams, "prompt": "a" * self.prompt_length}).encode()
 
 
 async def run(case: Case, target: Target, share: float = 1.0) -> dict[str, float]:
-    """Runs `case` against `target` (a slow one: a `share` of its calls) and returns milliseconds and calls per second."""
-    calls = max(int(case.calls * share), case.at_once)
-    times: list[float] = []
+    """Run `case` against `target` with a `share` of its calls. Return medians and totals; the keys name their units."""
+    calls = max(int(case.calls * share), case.concurrency)
+    totals: list[float] = []
     firsts: list[float] = []
     body = case.body()
-    query = {"user": case.asked} if target.in_query else {}
-    left = iter(range(calls))
+    query = {"user": case.options} if target.in_query else {}
+    remaining = iter(range(calls))
 
-    async def caller(session: aiohttp.ClientSession) -> None:
-        for _ in left:
+    async def send_calls(session: aiohttp.ClientSession) -> None:
+        for _ in remaining:
             started = time.perf_counter()
             async with session.post(target.url, data=body, params=query) as response:
                 assert response.status == 200, await response.text()
@@ -48,15 +49,15 @@ async def run(case: Case, target: Target, share: float = 1.0) -> dict[str, float
                 first = time.perf_counter()
                 await response.read()
             firsts.append(first - started)
-            times.append(time.perf_counter() - started)
+            totals.append(time.perf_counter() - started)
 
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=300)) as session:
         cpu, started = target.cpu_seconds(), time.perf_counter()
-        await asyncio.gather(*(caller(session) for _ in range(case.at_once)))
+        await asyncio.gather(*(send_calls(session) for _ in range(case.concurrency)))
         elapsed, cpu = time.perf_counter() - started, target.cpu_seconds() - cpu
     return {
-        "p50_ms": 1000 * statistics.median(times),
+        "p50_ms": 1000 * statistics.median(totals),
         "first_ms": 1000 * statistics.median(firsts),
         "per_second": calls / elapsed,
         "cpu_ms": 1000 * cpu / calls,

@@ -1,4 +1,4 @@
-"""Starts what is measured, each in a process of its own, and reads what the system charged it with."""
+"""Start each target in a process of its own, and read its CPU time and memory from the operating system."""
 
 import os
 import shutil
@@ -15,39 +15,40 @@ import httpx2
 from local.serving import free_port
 
 PROJECT = Path(__file__).parent.parent
-TICKS = os.sysconf("SC_CLK_TCK")
-PATIENCE = 60.0
+# /proc/PID/stat counts CPU time in these.
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+START_TIMEOUT = 60.0
 
 
 @dataclass
 class Target:
-    """Something that answers chats: where, in which process, and how its input is passed."""
+    """Describe a running server that responds to chats, and keep what has been measured of it."""
 
     name: str
     url: str
     process: "subprocess.Popen[bytes]"
     in_query: bool = False
-    """Whether it takes its input from the query string."""
+    """Whether it reads its input from the query string instead of the body."""
     results: dict[str, list[dict[str, float]]] = field(default_factory=dict)
 
     def cpu_seconds(self) -> float:
-        """CPU time of all its threads so far, user and system."""
+        """Return the user and system CPU time of all its threads since its start."""
         stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(stat[11]) + int(stat[12])) / TICKS
+        return (int(stat[11]) + int(stat[12])) / TICKS_PER_SECOND
 
     def rss_mib(self) -> float:
-        """The most memory it has held so far."""
+        """Return its peak resident memory since its start."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 @contextmanager
 def running(command: list[str], folder: Path, environ: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that is gone when the context ends, and when this one is killed."""
+    """Run `python COMMAND` until the context ends. The process also ends if this one is killed."""
     environ = {"PATH": os.environ["PATH"], **environ}
-    # The leash ends it when its standard input, whose other end this process holds, is closed.
+    # It exits when its standard input closes, and only this process holds the other end.
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.leash", *command],
+        [sys.executable, "-m", "bench.exit_with_parent", *command],
         cwd=folder,
         env=environ,
         stdin=subprocess.PIPE,
@@ -63,13 +64,13 @@ def running(command: list[str], folder: Path, environ: dict[str, str]) -> Iterat
         process.stdin.close()
 
 
-def wait_until_it_answers(url: str, in_query: bool = False) -> None:
-    """Sends chats until one is answered."""
+def wait_until_ready(url: str, in_query: bool = False) -> None:
+    """Send chats until one succeeds. Raise TimeoutError if none does in time."""
     started = time.perf_counter()
-    while time.perf_counter() - started < PATIENCE:
+    while time.perf_counter() - started < START_TIMEOUT:
         try:
             content = b"{}" if in_query else b'{"prompt":"Hello"}'
-            if httpx2.post(url, content=content, timeout=PATIENCE).status_code == 200:
+            if httpx2.post(url, content=content, timeout=START_TIMEOUT).status_code == 200:
                 return
         except httpx2.TransportError:
             pass
@@ -78,7 +79,7 @@ def wait_until_it_answers(url: str, in_query: bool = False) -> None:
 
 
 def settings(upstream: str) -> dict[str, str]:
-    """What leads an app to `upstream`."""
+    """Return app settings that make an app call `upstream`."""
     return {
         "AZURE_OPENAI_ENDPOINT": upstream,
         "AZURE_OPENAI_KEY": "key-of-the-bench",
@@ -89,7 +90,7 @@ def settings(upstream: str) -> dict[str, str]:
 
 @contextmanager
 def function_app(name: str, source: Path | None, upstream: str, folder: Path, **environ: str) -> Iterator[Target]:
-    """This project's app, or with `source` another one, on the local host."""
+    """Run a function app on the local host: this project's, or the one in the file `source`."""
     folder = folder / name
     for part in ("shared", "local", "bench"):
         if not (folder / part).exists():
@@ -99,7 +100,7 @@ def function_app(name: str, source: Path | None, upstream: str, folder: Path, **
     port = free_port()
     environ = {
         **settings(upstream),
-        # What Azure has, and `func start` has not.
+        # Log as little as in Azure. The local host, like `func start`, would log more.
         "PYTHON_ENABLE_DEBUG_LOGGING": "0",
         "AzureFunctionsJobHost__logging__logLevel__default": "Warning",
         **environ,
@@ -110,7 +111,7 @@ def function_app(name: str, source: Path | None, upstream: str, folder: Path, **
 
 @contextmanager
 def program(name: str, module: str, path: str, *arguments: str) -> Iterator[Target]:
-    """A program of this folder that listens on a port."""
+    """Run a module of this folder that listens on the port in its first argument."""
     port = free_port()
     with running(["-m", module, str(port), *arguments], PROJECT, {}) as process:
         yield Target(name, f"http://127.0.0.1:{port}{path}", process)

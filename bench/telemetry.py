@@ -1,4 +1,4 @@
-"""What telemetry costs per call without an SDK, its line written or not: `python -m bench.telemetry`."""
+"""Measure what telemetry costs per call without an OpenTelemetry SDK: `python -m bench.telemetry`."""
 
 import json
 import logging
@@ -15,9 +15,9 @@ from shared.telemetry.call_record import SUCCEEDED, CallRecord
 CALLS = 10_000
 ROUNDS = 5
 HEADERS = {"content-type": "application/json", "accept": "application/json"}
-TRACED = {**HEADERS, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+TRACED_HEADERS = {**HEADERS, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 REQUEST_ID = "4b1f0f6e-2d8f-4c5b-9d3e-6a1b2c3d4e5f"
-ANSWERED = {"apim-request-id": REQUEST_ID, "x-request-id": REQUEST_ID}
+RESPONSE_HEADERS = {"apim-request-id": REQUEST_ID, "x-request-id": REQUEST_ID}
 BODY = json.dumps(
     payloads.completion("gpt-4o-2024-11-20", "word " * 100, payloads.token_usage("a prompt", ["word"] * 100))
 ).encode()
@@ -26,13 +26,13 @@ BODY = json.dumps(
 def call(headers: dict[str, str]) -> None:
     record = CallRecord(operation="chat/completions", deployment="gpt-4o", caller="team-a", stream=False, headers=headers)
     record.attempt_started(1, "name.openai.azure.com", 443)
-    record.response_started(200, ANSWERED)
+    record.response_started(200, RESPONSE_HEADERS)
     record.read(BODY)
     record.end(SUCCEEDED)
 
 
 def microseconds(work: Callable[[], None]) -> float:
-    """Of CPU per call: the median of some rounds."""
+    """Return the CPU time of `work` per call, the median of all rounds."""
     rounds = []
     for _ in range(ROUNDS):
         started = time.process_time()
@@ -45,15 +45,15 @@ def microseconds(work: Callable[[], None]) -> float:
 def main() -> None:
     logger = logging.getLogger("shared.telemetry.access_log")
     logger.setLevel(logging.WARNING)
-    plain, traced = microseconds(lambda: call(HEADERS)), microseconds(lambda: call(TRACED))
+    plain, traced = microseconds(lambda: call(HEADERS)), microseconds(lambda: call(TRACED_HEADERS))
     print(f"{plain:.1f} µs per call, {traced:.1f} with a trace context")
     with Path(os.devnull).open("w") as nowhere:
         logger.addHandler(logging.StreamHandler(nowhere))
         logger.propagate = False
         logger.setLevel(logging.INFO)
-        print(f"{microseconds(lambda: call(TRACED)):.1f} µs with the line written out")
+        print(f"{microseconds(lambda: call(TRACED_HEADERS)):.1f} µs with the access log written")
     if any(name.startswith("opentelemetry.sdk") for name in sys.modules):
-        sys.exit("An SDK was imported: these are not the figures that this is about.")
+        sys.exit("An OpenTelemetry SDK was imported, so these figures are invalid.")
 
 
 if __name__ == "__main__":

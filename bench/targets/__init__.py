@@ -1,1 +1,1 @@
-"""What is measured: each file is a program or a function app of its own."""
+"""The baselines: each file is a program or a function app of its own."""

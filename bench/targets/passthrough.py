@@ -1,4 +1,4 @@
-"""What a pass-through can cost at least in Python: Starlette and aiohttp, without Functions. `... PORT UPSTREAM`."""
+"""Forward chats with nothing but Starlette and aiohttp: `python -m bench.targets.passthrough PORT UPSTREAM`."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -22,16 +22,16 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
 
 
 async def chat(request: Request) -> Response:
-    answer = await sessions[0].post(f"{sys.argv[2]}/chat", data=await request.body())
-    if answer.content_type != "text/event-stream":
-        async with answer:
-            return Response(await answer.read(), answer.status, media_type=answer.content_type)
-    return StreamingResponse(pieces(answer), answer.status, media_type=answer.content_type)
+    response = await sessions[0].post(f"{sys.argv[2]}/chat", data=await request.body())
+    if response.content_type != "text/event-stream":
+        async with response:
+            return Response(await response.read(), response.status, media_type=response.content_type)
+    return StreamingResponse(chunks(response), response.status, media_type=response.content_type)
 
 
-async def pieces(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    async with answer:
-        async for chunk in answer.content.iter_any():
+async def chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    async with response:
+        async for chunk in response.content.iter_any():
             yield chunk
 
 

@@ -1,4 +1,4 @@
-"""The usual sample: a sync handler that makes a client for each request, or shares one (`SHARED=1`)."""
+"""Respond as the usual sample does: a sync handler with a client for each request, or one for all (`SHARED=1`)."""
 
 import os
 from collections.abc import Iterator
@@ -19,23 +19,23 @@ def new_client() -> AzureOpenAI:
     )
 
 
-shared = new_client() if os.environ.get("SHARED") else None
+shared_client = new_client() if os.environ.get("SHARED") else None
 
 
 @app.route(route="chat", methods=["POST"])
 def chat(req: Request) -> Response:
-    """Takes its input from the query string: a sync handler cannot read the body in this mode."""
-    client = shared or new_client()
-    asked = req.query_params.get("user", "")
+    """Read the input from the query string, because a sync handler cannot read the body with this extension."""
+    client = shared_client or new_client()
+    options = req.query_params.get("user", "")
     messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Hello"}]
-    if "chunks" in asked:
-        stream = client.chat.completions.create(model="bench", messages=messages, user=asked, stream=True)
-        return StreamingResponse(pieces(stream), media_type="text/event-stream")
-    completion = client.chat.completions.create(model="bench", messages=messages, user=asked)
+    if "chunks" in options:
+        stream = client.chat.completions.create(model="bench", messages=messages, user=options, stream=True)
+        return StreamingResponse(chunks(stream), media_type="text/event-stream")
+    completion = client.chat.completions.create(model="bench", messages=messages, user=options)
     return JSONResponse({"reply": completion.choices[0].message.content})
 
 
-def pieces(stream: Stream[ChatCompletionChunk]) -> Iterator[str]:
+def chunks(stream: Stream[ChatCompletionChunk]) -> Iterator[str]:
     for chunk in stream:
         if chunk.choices and chunk.choices[0].delta.content:
             yield f"data: {chunk.choices[0].delta.content}\n\n"

@@ -1,4 +1,4 @@
-"""The bench: that it measures what it says, and leaves nothing behind. Its figures are not tested."""
+"""Test that the bench measures what it claims to, and leaves no process behind. Its figures are not tested."""
 
 import asyncio
 import json
@@ -11,27 +11,27 @@ from pathlib import Path
 import pytest
 
 from bench.load import Case, run
-from bench.processes import function_app, program, wait_until_it_answers
+from bench.processes import function_app, program, wait_until_ready
 from tests.support.processes import PROJECT, TIMEOUT
 
-HELD = """
+BENCH_THAT_WAITS = """
 import signal, sys, time
 from pathlib import Path
-from bench.processes import program, function_app, wait_until_it_answers
+from bench.processes import program, function_app, wait_until_ready
 # A suite that runs in the background of a shell ignores SIGINT, and its children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with program("direct", "bench.upstream", "/chat") as upstream:
-    wait_until_it_answers(upstream.url)
+    wait_until_ready(upstream.url)
     with function_app("this app", None, upstream.url.removesuffix("/chat"), Path(sys.argv[1])) as app:
-        wait_until_it_answers(app.url)
+        wait_until_ready(app.url)
         print(upstream.url, app.url, flush=True)
         time.sleep(600)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killing_it_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-c", HELD, str(tmp_path)]
+def test_killing_the_bench_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", BENCH_THAT_WAITS, str(tmp_path)]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as bench:
         assert bench.stdout
         urls = bench.stdout.readline().split()
@@ -40,20 +40,20 @@ def test_killing_it_leaves_no_process_behind(tmp_path: Path, number: signal.Sign
         bench.wait(TIMEOUT)
     for url in urls:
         port = int(url.rpartition(":")[2].partition("/")[0])
-        # The children see that their parent is gone, and end by themselves.
+        # The children notice that their parent has exited, and exit by themselves.
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port)).close()
             except ConnectionRefusedError:
                 break
             except ConnectionResetError:
-                # It was just closing.
+                # The socket was just closing.
                 continue
 
 
-def test_the_upstream_does_what_it_is_asked_for(tmp_path: Path) -> None:
+def test_the_upstream_follows_the_options_in_a_request(tmp_path: Path) -> None:
     with program("direct", "bench.upstream", "/chat") as upstream:
-        wait_until_it_answers(upstream.url)
+        wait_until_ready(upstream.url)
         slow = asyncio.run(run(Case("slow", 20, 10, "latency=0.1"), upstream))
         assert slow["seconds"] >= 0.2
         assert slow["p50_ms"] >= 100
@@ -61,7 +61,7 @@ def test_the_upstream_does_what_it_is_asked_for(tmp_path: Path) -> None:
         assert paced["p50_ms"] >= 250
         assert paced["first_ms"] < paced["p50_ms"]
         with function_app("this app", None, upstream.url.removesuffix("/chat"), tmp_path) as app:
-            wait_until_it_answers(app.url)
+            wait_until_ready(app.url)
             result = asyncio.run(run(Case("some", 20, 4), app))
             assert result["cpu_ms"] > 0
             assert app.rss_mib() > 10

@@ -1,4 +1,4 @@
-"""`python -m bench.leash -m MODULE ...`: runs MODULE, and ends with the process that started it."""
+"""Run a module, and exit when the parent process does: `python -m bench.exit_with_parent -m MODULE ...`."""
 
 import os
 import runpy
@@ -7,13 +7,13 @@ import threading
 
 
 def watch() -> None:
-    # Standard input is a pipe that nobody writes to; it ends with the process that holds its other end.
+    # The parent holds the other end of this pipe and writes nothing. The pipe closes when the parent exits or is killed.
     sys.stdin.buffer.read()
     os._exit(1)
 
 
 threading.Thread(target=watch, daemon=True).start()
-# As `python -m MODULE ARGUMENTS` would.
+# Do what `python -m MODULE ARGUMENTS` does.
 sys.argv = sys.argv[2:]
 sys.path.insert(0, os.getcwd())  # noqa: PTH109
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
