@@ -272,7 +272,7 @@ def test_the_javascript_sdk_does_the_same(called_app: LocalApp) -> None:
     assert json.loads(run.stdout) == {
         "models": ["gpt-4o-mini", "prod-4o", "embed-3", "gpt-4o"],
         "reply": "Hello to you",
-        "pieces": ["", "one and", " two"],
+        "chunks": ["", "one and", " two"],
         "dimensions": 1536,
-        "refused": "NotFoundError",
+        "error": "NotFoundError",
     }

@@ -1,4 +1,4 @@
-// Parses Bicep files; prints, as JSON, each file's syntax errors, resources with their properties, and outputs.
+// Parse Bicep files. Print as JSON, for each: the lines with syntax errors, the resources with their properties, the outputs.
 import fs from "node:fs";
 import Parser from "tree-sitter";
 import Bicep from "tree-sitter-bicep";
@@ -6,23 +6,23 @@ import Bicep from "tree-sitter-bicep";
 const parser = new Parser();
 parser.setLanguage(Bicep);
 
-const unquoted = (text) => text.replace(/^'|'$/g, "");
+const unquote = (text) => text.replace(/^'|'$/g, "");
 
-function errorsIn(node) {
+function errorLines(node) {
   if (!node.hasError) return [];
-  const own = node.isError || node.isMissing ? [node.startPosition.row + 1] : [];
-  return [...own, ...node.children.flatMap(errorsIn)];
+  const line = node.isError || node.isMissing ? [node.startPosition.row + 1] : [];
+  return [...line, ...node.children.flatMap(errorLines)];
 }
 
-// The properties of an object by their paths, such as properties.siteConfig.minTlsVersion, as they are written.
-function properties(object, path, found) {
+// Collect an object's properties by path, such as properties.siteConfig.minTlsVersion. The values are source text.
+function properties(object, parents, found) {
   for (const property of object.namedChildren) {
     const [key, value] = property.namedChildren;
-    // Resources can stand in resources; they are listed by themselves.
+    // A resource within a resource gets an entry of its own.
     if (property.type !== "object_property" || key.type === "resource_declaration") continue;
-    const here = [...path, unquoted(key.text)];
-    if (value?.type === "object") properties(value, here, found);
-    else found[here.join(".")] = unquoted(value?.text ?? "");
+    const path = [...parents, unquote(key.text)];
+    if (value?.type === "object") properties(value, path, found);
+    else found[path.join(".")] = unquote(value?.text ?? "");
   }
   return found;
 }
@@ -33,15 +33,15 @@ function bodyOf(declaration) {
   return last.descendantsOfType("object")[0];
 }
 
-function read(file) {
+function parse(file) {
   const root = parser.parse(fs.readFileSync(file, "utf8")).rootNode;
   const resources = root.descendantsOfType("resource_declaration").map((declaration) => {
     const [name, type] = declaration.namedChildren;
     const body = bodyOf(declaration);
-    return { name: name.text, type: unquoted(type.text), properties: body ? properties(body, [], {}) : {} };
+    return { name: name.text, type: unquote(type.text), properties: body ? properties(body, [], {}) : {} };
   });
   const outputs = root.descendantsOfType("output_declaration").map((output) => output.text);
-  return { file, errors: errorsIn(root), resources, outputs };
+  return { file, errors: errorLines(root), resources, outputs };
 }
 
-console.log(JSON.stringify(process.argv.slice(2).map(read)));
+console.log(JSON.stringify(process.argv.slice(2).map(parse)));

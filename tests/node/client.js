@@ -1,4 +1,4 @@
-// A chat, a stream, an embedding and a refusal with OpenAI's SDK for JavaScript; prints what came.
+// Get models, a chat, a stream, an embedding and an error with OpenAI's SDK for JavaScript. Print the results as JSON.
 import OpenAI from "openai";
 
 const client = new OpenAI({ maxRetries: 0 });
@@ -9,28 +9,28 @@ for await (const model of client.models.list()) models.push(model.id);
 
 const completion = await client.chat.completions.create({ model: "gpt-4o", messages });
 
-const pieces = [];
+const chunks = [];
 const stream = await client.chat.completions.create({ model: "gpt-4o", messages, stream: true });
 for await (const chunk of stream) {
-  const piece = chunk.choices[0]?.delta.content;
-  if (piece !== undefined) pieces.push(piece);
+  const content = chunk.choices[0]?.delta.content;
+  if (content !== undefined) chunks.push(content);
 }
 
 const embedding = await client.embeddings.create({ model: "embed-3", input: "Hello" });
 
-let refused;
+let error;
 try {
   await client.chat.completions.create({ model: "gpt-5", messages });
-} catch (error) {
-  refused = error.constructor.name;
+} catch (exception) {
+  error = exception.constructor.name;
 }
 
 console.log(
   JSON.stringify({
     models,
     reply: completion.choices[0].message.content,
-    pieces,
+    chunks,
     dimensions: embedding.data[0].embedding.length,
-    refused,
+    error,
   }),
 );
