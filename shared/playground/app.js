@@ -1,61 +1,61 @@
-// The conversation, as it is shown.
+// Show the conversation, and send messages.
 
 const $ = (id) => document.getElementById(id);
 const [log, model, prompt, send, stop, system] = ["log", "model", "prompt", "send", "stop", "system"].map($);
 const main = document.querySelector("main");
 
-let turns = []; // what the model gets to see of the conversation
-let chat = {}; // another object for each conversation: answers to an earlier one are dropped
-let running = null; // the AbortController of the answer that is coming
-let asksForUsage = true;
-let countdown = 0;
+let messages = []; // the conversation as the model gets it
+let conversation = {}; // a new object for each conversation, so that a late reply to an earlier one is dropped
+let running = null; // the AbortController of the reply in progress
+let includeUsage = true; // whether to ask for the token usage
+let countdown = 0; // the timer of the "Try again" button
 
 function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
 }
 
-// What the model says is text, and code between fences. It never becomes markup.
-function show(target, text) {
-  const made = [];
-  let code = null, lines = [];
+// Show a message as plain text, and fenced code as code blocks. Never as HTML.
+function render(target, text) {
+  const blocks = [];
+  let fence = null, lines = [];
   const flush = () => {
-    if (code !== null) {
+    if (fence !== null) {
       const pre = element("pre");
       pre.tabIndex = 0;
       pre.append(element("code", "", lines.join("\n")));
-      made.push(pre);
+      blocks.push(pre);
     } else if (lines.join("").trim()) {
-      made.push(element("div", "text", lines.join("\n").replace(/^\n+|\n+$/g, "")));
+      blocks.push(element("div", "text", lines.join("\n").replace(/^\n+|\n+$/g, "")));
     }
     lines = [];
   };
   for (const line of text.split("\n")) {
-    const fence = /^\s{0,3}(`{3,}|~{3,})/.exec(line);
-    if (fence && (code === null || (fence[1].startsWith(code) && !line.trim().slice(fence[1].length).trim()))) {
+    const marker = /^\s{0,3}(`{3,}|~{3,})/.exec(line)?.[1];
+    if (marker && (fence === null || (marker.startsWith(fence) && !line.trim().slice(marker.length).trim()))) {
       flush();
-      code = code === null ? fence[1] : null;
+      fence = fence === null ? marker : null;
     } else lines.push(line);
   }
   flush();
-  target.replaceChildren(...made);
+  target.replaceChildren(...blocks);
 }
 
-function addMessage(who, text) {
+function addMessage(author, text) {
   $("hello").hidden = true;
-  const article = element("article", who === "You" ? "mine" : "");
+  const article = element("article", author === "You" ? "from-user" : "");
   const body = element("div", "body");
-  article.append(element("h2", "", who), body);
-  if (text) show(body, text);
+  article.append(element("h2", "", author), body);
+  if (text) render(body, text);
   log.append(article);
   main.scrollTop = main.scrollHeight;
   return { article, body };
 }
 
-function follow(change) {
-  // Only for those who have not scrolled up to read.
+// Make a change and scroll to the end, unless the user has scrolled up to read.
+function keepAtEnd(change) {
   const atEnd = main.scrollHeight - main.scrollTop - main.clientHeight < 80;
   change();
   if (atEnd) main.scrollTop = main.scrollHeight;
@@ -76,169 +76,177 @@ function copyButton(text) {
   return button;
 }
 
-function meta(article, facts, text) {
-  const line = element("div", "meta");
+function addFacts(article, facts, text) {
+  const line = element("div", "facts");
   for (const fact of facts) line.append(element("span", "", fact));
-  if (text) line.append(copyButton(text));
+  line.append(copyButton(text));
   article.append(line);
 }
 
-function clearTrouble() {
+function clearError() {
   clearInterval(countdown);
-  for (const old of document.querySelectorAll(".trouble")) old.remove();
+  for (const box of document.querySelectorAll(".error")) box.remove();
 }
 
-function showTrouble(trouble, where, again) {
-  clearTrouble();
-  const box = element("div", "trouble");
+function showError(error, parent, retry) {
+  clearError();
+  const box = element("div", "error");
   box.setAttribute("role", "alert");
-  box.append(element("p", "", trouble.message));
-  if (trouble.detail) box.append(element("p", "", trouble.detail));
-  if (again) {
+  box.append(element("p", "", error.message));
+  if (error.detail) box.append(element("p", "detail", error.detail));
+  if (retry) {
     const button = element("button", "", "Try again");
     button.type = "button";
-    button.addEventListener("click", again);
+    button.addEventListener("click", retry);
     box.append(button);
-    let left = trouble.wait;
+    let seconds = error.retryAfter;
     const tick = () => {
-      button.disabled = left > 0;
-      button.textContent = left > 0 ? `Try again in ${left} s` : "Try again";
-      if (left-- <= 0) clearInterval(countdown);
+      button.disabled = seconds > 0;
+      button.textContent = seconds > 0 ? `Try again in ${seconds} s` : "Try again";
+      if (seconds-- <= 0) clearInterval(countdown);
     };
     tick();
-    if (trouble.wait) countdown = setInterval(tick, 1000);
+    if (error.retryAfter) countdown = setInterval(tick, 1000);
   }
-  where.append(box);
+  parent.append(box);
   main.scrollTop = main.scrollHeight;
 }
 
-function askForKey(refused) {
-  // A newer one may have been given meanwhile.
-  if (refused && sessionStorage.getItem(KEY) !== refused) return;
-  if (refused) {
+function askForKey(rejectedKey) {
+  // The user may have entered another key in the meantime.
+  if (rejectedKey && sessionStorage.getItem(KEY) !== rejectedKey) return;
+  if (rejectedKey) {
     sessionStorage.removeItem(KEY);
-    $("key-why").textContent = "That key was not accepted. Ask the app's operator for one of its CALLER_KEYS.";
+    $("key-hint").textContent = "The app rejected this key. Check it, or ask the app's operator for one of its CALLER_KEYS.";
   }
   $("key-form").hidden = false;
   $("key").focus();
 }
 
-function busy(controller) {
+function setRunning(controller) {
   running = controller;
   send.hidden = Boolean(running);
   stop.hidden = !running;
   log.setAttribute("aria-busy", String(Boolean(running)));
 }
 
-function request(signal) {
-  const messages = [...(system.value.trim() ? [{ role: "system", content: system.value.trim() }] : []), ...turns];
-  const options = asksForUsage ? { stream_options: { include_usage: true } } : {};
-  const body = JSON.stringify({ model: model.value, messages, stream: true, ...options });
-  return call("v1/chat/completions", { method: "POST", body, signal });
+function requestReply(signal) {
+  const instructions = system.value.trim();
+  const body = JSON.stringify({
+    model: model.value,
+    messages: [...(instructions ? [{ role: "system", content: instructions }] : []), ...messages],
+    stream: true,
+    ...(includeUsage ? { stream_options: { include_usage: true } } : {}),
+  });
+  return callApi("v1/chat/completions", { method: "POST", body, signal });
 }
 
-async function answer() {
-  const controller = new AbortController(), mine = chat, used = sessionStorage.getItem(KEY);
-  busy(controller);
-  clearTrouble();
-  const started = performance.now();
+async function streamReply() {
+  const controller = new AbortController(), started = performance.now();
+  const usedConversation = conversation, usedKey = sessionStorage.getItem(KEY);
+  setRunning(controller);
+  clearError();
   const { article, body } = addMessage(model.value);
   body.append(element("span", "waiting", "…"));
-  let text = "", first = 0, usage = null, reason = "", failure = null, drawing = 0;
-  const draw = () => follow(() => show(body, text));
+  let text = "", firstToken = 0, usage = null, reason = "", failure = null, frame = 0;
+  const draw = () => keepAtEnd(() => render(body, text));
   try {
-    let response = await request(controller.signal);
-    if (response.status === 400 && asksForUsage) {
-      const trouble = await troubleOf(response);
-      // API versions before 2024-09-01 do not know how to tell it.
-      if (!`${trouble.param} ${trouble.detail}`.includes("stream_options")) throw trouble;
-      asksForUsage = false;
-      response = await request(controller.signal);
+    let response = await requestReply(controller.signal);
+    if (response.status === 400 && includeUsage) {
+      const error = await errorFrom(response);
+      // API versions before 2024-09-01-preview do not have this parameter.
+      if (!`${error.param} ${error.detail}`.includes("stream_options")) throw error;
+      includeUsage = false;
+      response = await requestReply(controller.signal);
     }
-    if (!response.ok) throw await troubleOf(response);
+    if (!response.ok) throw await errorFrom(response);
     let ended = false;
     for await (const data of events(response)) {
       if (data === "[DONE]") { ended = true; continue; }
       const chunk = JSON.parse(data);
-      if (chunk.error) throw new Trouble("The answer broke off.", { detail: String(chunk.error.message ?? "") });
+      if (chunk.error) {
+        // The app's own message would repeat the page's.
+        const detail = chunk.error.code === "stream_broken" ? "" : String(chunk.error.message ?? "");
+        throw new ChatError(INTERRUPTED, { detail });
+      }
       usage = chunk.usage ?? usage;
       for (const choice of chunk.choices ?? []) {
         reason = choice.finish_reason ?? reason;
-        const piece = choice.delta?.content || choice.delta?.refusal;
-        if (!piece) continue;
-        first ||= performance.now();
-        text += piece;
-        drawing ||= requestAnimationFrame(() => { drawing = 0; draw(); });
+        const content = choice.delta?.content || choice.delta?.refusal;
+        if (!content) continue;
+        firstToken ||= performance.now();
+        text += content;
+        frame ||= requestAnimationFrame(() => { frame = 0; draw(); });
       }
     }
-    if (!ended && !reason) throw new Trouble("The answer broke off.");
+    if (!ended && !reason) throw new ChatError(INTERRUPTED);
   } catch (error) {
     if (error.name === "AbortError") reason = "stopped";
-    else if (error instanceof Trouble) failure = error;
-    else failure = new Trouble(text ? "The answer broke off." : "The app cannot be reached.");
+    else if (error instanceof ChatError) failure = error;
+    else failure = new ChatError(text ? INTERRUPTED : UNREACHABLE);
   }
-  cancelAnimationFrame(drawing);
-  if (mine !== chat) return;
-  busy(null);
+  cancelAnimationFrame(frame);
+  if (usedConversation !== conversation) return;
+  setRunning(null);
   if (text) {
     draw();
-    const facts = [`first token after ${Math.round(first - started)} ms`];
-    if (usage) facts.push(`${usage.prompt_tokens} + ${usage.completion_tokens} tokens`);
+    const facts = [`first token after ${Math.round(firstToken - started)} ms`];
+    if (usage) facts.push(`${usage.prompt_tokens} tokens in, ${usage.completion_tokens} out`);
     if (reason === "stopped") facts.push("stopped");
-    if (reason === "length") facts.push("cut off at its token limit");
+    if (reason === "length") facts.push("cut off at the token limit");
     if (reason === "content_filter") facts.push("cut off by the content filter");
-    follow(() => meta(article, facts, text));
-    // A broken answer is asked for again; a stopped one is part of the conversation.
-    if (!failure) turns.push({ role: "assistant", content: text });
+    keepAtEnd(() => addFacts(article, facts, text));
+    // The conversation keeps a reply that the user has stopped, but not one that was interrupted.
+    if (!failure) messages.push({ role: "assistant", content: text });
   } else if (failure || reason === "stopped") {
     article.remove();
-    if (!failure) turns.pop();
+    if (!failure) messages.pop();
   } else {
-    body.replaceChildren(element("span", "waiting", reason === "content_filter" ? "Withheld by the content filter." : "An empty answer."));
-    turns.pop();
+    const note = reason === "content_filter" ? "The content filter blocked the reply." : "The reply is empty.";
+    body.replaceChildren(element("span", "note", note));
+    messages.pop();
   }
   if (failure?.status === 401) {
-    const said = turns.pop();
+    const unsent = messages.pop();
     log.lastElementChild?.remove();
-    prompt.value = said.content;
-    return askForKey(used);
+    prompt.value = unsent.content;
+    return askForKey(usedKey);
   }
   if (failure) {
-    const again = () => { if (text) article.remove(); answer(); };
+    const retry = () => { if (text) article.remove(); streamReply(); };
     const isFinal = [400, 404, 413, 422].includes(failure.status);
-    showTrouble(failure, log, isFinal ? null : again);
-    // What Azure does not accept it will not accept as a part of the conversation either.
-    if (isFinal) turns.pop();
-    health();
+    showError(failure, log, isFinal ? null : retry);
+    // Azure would reject this message in every later request, too.
+    if (isFinal) messages.pop();
+    showHealth();
   }
   prompt.focus();
 }
 
-async function health() {
-  let status = "unknown";
+async function showHealth() {
+  let status = "";
   try {
-    status = (await (await call("health/ready")).json()).status;
-  } catch { /* told as unknown */ }
-  const words = { healthy: "healthy", degraded: "degraded", unhealthy: "not working", not_configured: "not configured" };
-  $("health").textContent = words[status] ?? "unreachable";
-  $("health").className = status === "not_configured" ? "unhealthy" : status in words ? status : "unknown";
+    status = (await (await callApi("health/ready")).json()).status;
+  } catch { /* Show it as unreachable. */ }
+  const labels = { healthy: "healthy", degraded: "degraded", unhealthy: "not working", not_configured: "not configured" };
+  $("health").textContent = labels[status] ?? "unreachable";
+  $("health").className = status === "not_configured" ? "unhealthy" : status in labels ? status : "unknown";
 }
 
-async function models() {
+async function loadModels() {
   $("notice").replaceChildren();
-  const used = sessionStorage.getItem(KEY);
-  let response;
+  const usedKey = sessionStorage.getItem(KEY);
   try {
-    response = await call("v1/models");
-    if (response.status === 401) return askForKey(used);
-    if (!response.ok) throw await troubleOf(response);
+    const response = await callApi("v1/models");
+    if (response.status === 401) return askForKey(usedKey);
+    if (!response.ok) throw await errorFrom(response);
     const { data } = await response.json();
     model.replaceChildren(...data.map(({ id }) => new Option(id, id)));
     model.disabled = false;
     $("key-form").hidden = true;
     prompt.focus();
   } catch (error) {
-    showTrouble(error instanceof Trouble ? error : new Trouble("The app cannot be reached."), $("notice"), models);
+    showError(error instanceof ChatError ? error : new ChatError(UNREACHABLE), $("notice"), loadModels);
   }
 }
 
@@ -246,12 +254,12 @@ $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = prompt.value.trim();
   if (!text || running || model.disabled) return;
-  // A question without an answer is put anew, not sent twice.
-  if (turns.at(-1)?.role === "user") turns.pop();
-  turns.push({ role: "user", content: text });
+  // Replace a message that got no reply, instead of sending both.
+  if (messages.at(-1)?.role === "user") messages.pop();
+  messages.push({ role: "user", content: text });
   prompt.value = "";
   addMessage("You", text);
-  answer();
+  streamReply();
 });
 prompt.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -263,10 +271,10 @@ stop.addEventListener("click", () => running?.abort());
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") running?.abort(); });
 $("new").addEventListener("click", () => {
   running?.abort();
-  busy(null);
-  chat = {};
-  turns = [];
-  clearTrouble();
+  setRunning(null);
+  conversation = {};
+  messages = [];
+  clearError();
   log.replaceChildren();
   $("hello").hidden = false;
   prompt.focus();
@@ -275,8 +283,8 @@ $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem(KEY, $("key").value.trim());
   $("key").value = "";
-  models();
+  loadModels();
 });
-models();
-health();
-setInterval(() => { if (!document.hidden) health(); }, 30000);
+loadModels();
+showHealth();
+setInterval(() => { if (!document.hidden) showHealth(); }, 30000);

@@ -1,60 +1,61 @@
 "use strict";
-// How the page talks to the app: calls, errors and events.
+// Call the app's API, turn error responses into messages for the user, and read event streams.
 
-// Beside this page, whatever the app's route prefix is.
-const api = new URL(".", location.href.split(/[?#]/)[0].replace(/\/+$/, ""));
-const KEY = "caller-key";
+// The API is next to this page, whatever the app's route prefix is.
+const apiUrl = new URL(".", location.href.split(/[?#]/)[0].replace(/\/+$/, ""));
+const KEY = "caller-key"; // the item in sessionStorage
 
-function call(path, options = {}) {
+function callApi(path, options = {}) {
   const key = sessionStorage.getItem(KEY);
   const headers = { "content-type": "application/json", ...(key ? { authorization: `Bearer ${key}` } : {}) };
-  return fetch(new URL(path, api), { ...options, headers, cache: "no-store" });
+  return fetch(new URL(path, apiUrl), { ...options, headers, cache: "no-store" });
 }
 
-// An error as people can read it. `detail` is what the app or Azure says, always shown as text.
-class Trouble extends Error {
-  constructor(message, { status = 0, code = "", detail = "", wait = 0, param = "" } = {}) {
+// An error with a message for the user. `detail` adds what Azure or the app says; `retryAfter` is in seconds.
+class ChatError extends Error {
+  constructor(message, { status = 0, detail = "", retryAfter = 0, param = "" } = {}) {
     super(message);
-    Object.assign(this, { status, code, detail, wait, param });
+    Object.assign(this, { status, detail, retryAfter, param });
   }
 }
 
-const WORDS = {
-  content_filter: "The content filter refused this prompt. Put it differently.",
-  too_many_calls: "The app carries as many calls as it may just now.",
-  not_configured: "The app is not configured yet.",
-  upstream_auth: "The app may not use its model: its operator finds the reason in the log.",
-  deployment_not_found: "The model's deployment does not exist: its operator finds which one in the log.",
-  upstream_unreachable: "The model cannot be reached just now.",
-  deadline_exceeded: "The model took too long to answer.",
-  request_too_large: "The conversation is too long for this app. Begin a new chat.",
-  context_length_exceeded: "The conversation is too long for this model. Begin a new chat.",
-  model_not_found: "There is no such model any more. Choose another one.",
+const UNREACHABLE = "The app cannot be reached. Check your connection and that the app is running.";
+const INTERRUPTED = "The reply was interrupted.";
+const MESSAGES = {
+  content_filter: "The content filter blocked this message. Rephrase it and send it again.",
+  context_length_exceeded: "This conversation is too long for the model. Start a new chat.",
+  request_too_large: "This conversation is too long for the app. Start a new chat.",
 };
+// The app words these errors itself, so its messages need no introduction.
+const APP_ERRORS = new Set([
+  "too_many_calls", "not_configured", "upstream_auth", "deployment_not_found", "upstream_unreachable", "upstream_error",
+  "deadline_exceeded", "request_timeout", "model_not_found", "internal_error",
+]);
 
-async function troubleOf(response) {
+async function errorFrom(response) {
   let error = {};
-  try { error = (await response.json()).error ?? {}; } catch { /* not JSON: the status has to do */ }
-  const code = String(error.code ?? ""), status = response.status;
-  const wait = Math.ceil(Number(response.headers.get("retry-after")) || 0);
-  let message = WORDS[code] ?? `The app answered with an error (${status}).`;
-  if (status === 429) message = "The model is throttled: it has more to do than its quota allows.";
-  else if (!WORDS[code] && status >= 500) message = "The model could not answer.";
-  else if (!WORDS[code] && status === 400) message = "The model did not accept this request.";
-  const detail = typeof error.message === "string" ? error.message : "";
-  return new Trouble(message, { status, code, detail, wait, param: String(error.param ?? "") });
+  try { error = (await response.json()).error ?? {}; } catch { /* Not JSON: the status must do. */ }
+  const { status } = response, detail = typeof error.message === "string" ? error.message : "";
+  const retryAfter = Math.ceil(Number(response.headers.get("retry-after")) || 0);
+  const properties = { status, retryAfter, param: String(error.param ?? "") };
+  if (APP_ERRORS.has(error.code) && detail) return new ChatError(detail, properties);
+  let message = MESSAGES[error.code] ?? `The app returned an error (status ${status}).`;
+  if (status === 429) message = "The model has reached its rate limit. Try again in a moment.";
+  else if (!MESSAGES[error.code] && status >= 500) message = "The model's service failed. Try again.";
+  else if (!MESSAGES[error.code] && status === 400) message = "The model's service rejected this message.";
+  return new ChatError(message, { ...properties, detail });
 }
 
-// The data of server-sent events, as they come.
+// Yield the data of server-sent events as they arrive.
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let rest = ""; ;) {
+  for (let buffer = ""; ;) {
     const { done, value } = await reader.read();
     if (done) return;
-    const parts = (rest + value).split(/\r\n\r\n|\n\n|\r\r/);
-    rest = parts.pop();
-    for (const part of parts) {
-      const data = part.split(/\r\n|\n|\r/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).replace(/^ /, ""));
+    const blocks = (buffer + value).split(/\r\n\r\n|\n\n|\r\r/);
+    buffer = blocks.pop();
+    for (const block of blocks) {
+      const data = block.split(/\r\n|\n|\r/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).replace(/^ /, ""));
       if (data.length) yield data.join("\n");
     }
   }

@@ -1,4 +1,4 @@
-// Parse Bicep files. Print as JSON, for each: the lines with syntax errors, the resources with their properties, the outputs.
+// Parse Bicep files. Print, as JSON, the lines with syntax errors, the resources with their properties, and the outputs.
 import fs from "node:fs";
 import Parser from "tree-sitter";
 import Bicep from "tree-sitter-bicep";

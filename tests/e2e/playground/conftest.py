@@ -1,4 +1,4 @@
-"""A browser, and the chat page in it."""
+"""Open the chat page in a browser."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def model(shared_model: Simulator, gateway: Gateway) -> Simulator:
-    """The only endpoint of an app that anybody may call."""
+    """Return the only endpoint of an app that needs no caller key."""
     shared_model.clear()
     gateway.configure(shared_model.url, CALLER_KEYS="")
     return shared_model
@@ -32,7 +32,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def chat(page: Page, gateway: Gateway, model: Simulator) -> Page:
-    """The page, ready for a first message; the simulator's journal is empty."""
+    """Return the page, ready for a first message. The simulator's journal is empty."""
     open_page(page, f"{gateway.app.url}/api")
     model.clear()
     return page

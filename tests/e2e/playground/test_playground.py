@@ -1,4 +1,4 @@
-"""The chat page in a real browser: Debian's Chromium, driven by Playwright."""
+"""Test the chat page in a real browser: Debian's Chromium, driven by Playwright."""
 
 import re
 from pathlib import Path
@@ -20,20 +20,20 @@ INJECTION = """<script>window.hacked = 1</script><img src=x onerror="window.hack
 pytestmark = needs_chromium
 
 
-def test_pieces_appear_as_they_come(chat: Page, model: Simulator) -> None:
+def test_chunks_appear_as_they_arrive(chat: Page, model: Simulator) -> None:
     model.script({"reply": "one and two and three", "step": True})
     send_message(chat, "Hello")
-    answer = chat.get_by_role("article").nth(1)
+    reply = chat.get_by_role("article").nth(1)
     for shown in ("one and", "one and two and", "one and two and three"):
         model.permit()
-        expect(answer.locator(".text")).to_have_text(shown)
-    expect(answer).to_contain_text(re.compile(r"first token after \d+ ms\d+ \+ \d+ tokens"))
+        expect(reply.locator(".text")).to_have_text(shown)
+    expect(reply).to_contain_text(re.compile(r"first token after \d+ ms\d+ tokens in, \d+ out"))
     body = request_body(model)
     assert body["messages"] == [{"role": "user", "content": "Hello"}]
     assert body["model"] == "chat"
 
 
-def test_stop_closes_the_call_to_azure(chat: Page, model: Simulator) -> None:
+def test_stop_ends_the_call_to_azure(chat: Page, model: Simulator) -> None:
     model.script({"reply": "one and two and three", "step": True})
     model.permit()
     send_message(chat, "Hello")
@@ -45,7 +45,7 @@ def test_stop_closes_the_call_to_azure(chat: Page, model: Simulator) -> None:
     expect(chat.get_by_role("button", name="Send")).to_be_visible()
 
 
-def test_the_keyboard_does_it_all(chat: Page, model: Simulator) -> None:
+def test_the_page_works_by_keyboard_alone(chat: Page, model: Simulator) -> None:
     model.script({"reply": "one and two", "step": True})
     model.permit()
     expect(chat.get_by_role("textbox", name="Message")).to_be_focused()
@@ -57,7 +57,7 @@ def test_the_keyboard_does_it_all(chat: Page, model: Simulator) -> None:
     chat.keyboard.press("Escape")
     assert model.journal(ended=1)[0].disconnected
     assert request_body(model)["messages"][0]["content"] == "Hello\nyou"
-    # On from the message to the rest, without a mouse.
+    # Tab reaches all other controls.
     reached = set()
     for _ in range(10):
         chat.keyboard.press("Tab")
@@ -65,10 +65,10 @@ def test_the_keyboard_does_it_all(chat: Page, model: Simulator) -> None:
     assert {"Send", "New chat", "System prompt", "Copy"} <= reached
 
 
-def test_a_second_turn_keeps_the_conversation(chat: Page, model: Simulator) -> None:
+def test_a_second_message_continues_the_conversation(chat: Page, model: Simulator) -> None:
     chat.get_by_text("System prompt").first.click()
     chat.get_by_role("textbox", name="System prompt").fill("Be brief.")
-    model.script({"reply": "A first answer"})
+    model.script({"reply": "A first reply"})
     send_message(chat, "First")
     expect(chat.get_by_text("first token after")).to_have_count(1)
     send_message(chat, "Second")
@@ -76,12 +76,12 @@ def test_a_second_turn_keeps_the_conversation(chat: Page, model: Simulator) -> N
     assert request_body(model)["messages"] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "First"},
-        {"role": "assistant", "content": "A first answer"},
+        {"role": "assistant", "content": "A first reply"},
         {"role": "user", "content": "Second"},
     ]
 
 
-def test_a_new_chat_knows_nothing_of_the_one_before(chat: Page, model: Simulator) -> None:
+def test_a_new_chat_forgets_the_previous_one(chat: Page, model: Simulator) -> None:
     model.script({"reply": "one and two", "step": True})
     model.permit()
     send_message(chat, "First")
@@ -96,7 +96,7 @@ def test_a_new_chat_knows_nothing_of_the_one_before(chat: Page, model: Simulator
     assert (body["messages"], body["model"]) == ([{"role": "user", "content": "Second"}], "other")
 
 
-def test_an_answer_can_be_copied(chat: Page, model: Simulator) -> None:
+def test_a_reply_can_be_copied(chat: Page, model: Simulator) -> None:
     chat.context.grant_permissions(["clipboard-read", "clipboard-write"])
     model.script({"reply": "To be\n```\ncopied\n```"})
     send_message(chat, "Hello")
@@ -105,11 +105,11 @@ def test_an_answer_can_be_copied(chat: Page, model: Simulator) -> None:
     assert chat.evaluate("navigator.clipboard.readText()") == "To be\n```\ncopied\n```"
 
 
-class TestKeys:
-    def test_none_is_asked_for_where_none_is_wanted(self, chat: Page) -> None:
+class TestCallerKeys:
+    def test_the_page_asks_for_no_key_if_the_app_requires_none(self, chat: Page) -> None:
         expect(chat.get_by_label("Caller key")).to_be_hidden()
 
-    def test_a_wrong_one_is_asked_for_again_and_the_right_one_stays_in_the_tab(
+    def test_a_wrong_key_is_rejected_and_the_right_one_stays_in_the_tab(
         self, page: Page, gateway: Gateway, shared_model: Simulator
     ) -> None:
         gateway.configure(shared_model.url)
@@ -117,11 +117,11 @@ class TestKeys:
         page.goto(url)
         key = page.get_by_label("Caller key")
         expect(key).to_be_focused()
-        key.fill("a-key-that-is-none-of-them")
+        key.fill("an-unknown-caller-key")
         key.press("Enter")
-        expect(page.get_by_text("That key was not accepted.")).to_be_visible()
+        expect(page.get_by_text("The app rejected this key.")).to_be_visible()
         key.fill(CALLER_KEY)
-        page.get_by_role("button", name="Use it").click()
+        page.get_by_role("button", name="Use key").click()
         expect(key).to_be_hidden()
         send_message(page, "Hello")
         expect(page.get_by_text("first token after")).to_be_visible()
@@ -134,7 +134,7 @@ class TestKeys:
         other.goto(url)
         expect(other.get_by_label("Caller key")).to_be_visible()
 
-    def test_one_that_is_withdrawn_is_asked_for_and_the_message_is_kept(
+    def test_the_message_is_kept_if_a_key_becomes_necessary(
         self, page: Page, gateway: Gateway, shared_model: Simulator
     ) -> None:
         gateway.configure(shared_model.url, CALLER_KEYS="")
@@ -147,24 +147,26 @@ class TestKeys:
         expect(page.get_by_role("article")).to_have_count(0)
 
 
-def test_what_the_model_says_is_text_and_never_markup(chat: Page, model: Simulator) -> None:
-    asked: list[str] = []
-    chat.on("request", lambda request: asked.append(request.url))
+def test_messages_are_shown_as_text_and_never_as_html(chat: Page, model: Simulator) -> None:
+    requested: list[str] = []
+    chat.on("request", lambda request: requested.append(request.url))
     model.script({"reply": INJECTION})
     send_message(chat, '<img src=y onerror="window.hacked = 6">')
     expect(chat.get_by_text("first token after")).to_be_visible()
-    answer = chat.get_by_role("article").nth(1)
-    expect(answer).to_contain_text('<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">')
-    expect(answer.locator("pre")).to_have_text('</code></pre><svg onload="window.hacked = 4">')
+    reply = chat.get_by_role("article").nth(1)
+    expect(reply).to_contain_text('<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">')
+    expect(reply.locator("pre")).to_have_text('</code></pre><svg onload="window.hacked = 4">')
     assert chat.evaluate("window.hacked") is None
     assert chat.evaluate("document.querySelectorAll('#log :is(script, img, svg, iframe, a)').length") == 0
     origin = chat.url.removesuffix("/playground")
-    assert {url.removeprefix(origin) for url in asked} == {"/v1/chat/completions"}
+    assert {url.removeprefix(origin) for url in requested} == {"/v1/chat/completions"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1000, 360])
-def test_axe_finds_nothing(browser: Browser, gateway: Gateway, shared_model: Simulator, scheme: Any, width: int) -> None:
+def test_axe_finds_no_accessibility_violations(
+    browser: Browser, gateway: Gateway, shared_model: Simulator, scheme: Any, width: int
+) -> None:
     shared_model.clear()
     gateway.configure(shared_model.url)
     with browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 700}) as context:
@@ -187,19 +189,19 @@ def test_axe_finds_nothing(browser: Browser, gateway: Gateway, shared_model: Sim
 
 
 @pytest.mark.parametrize("prefix", ["", "ai/v2"])
-def test_it_works_with_another_route_prefix(page: Page, folder: Path, prefix: str) -> None:
+def test_the_page_works_with_any_route_prefix(page: Page, folder: Path, prefix: str) -> None:
     with local_app(folder, prefix=prefix) as app:
         open_page(page, f"{app.url}/{prefix}".rstrip("/"))
         send_message(page, "Hello")
         expect(page.get_by_text("first token after")).to_be_visible()
 
 
-def test_a_slash_at_the_end_makes_no_difference(page: Page, gateway: Gateway, model: Simulator) -> None:
+def test_a_trailing_slash_makes_no_difference(page: Page, gateway: Gateway, model: Simulator) -> None:
     page.goto(f"{gateway.app.url}/api/playground/")
     expect(page.get_by_role("combobox", name="Model")).to_be_enabled()
 
 
-def test_the_page_is_small_and_may_load_nothing(gateway: Gateway) -> None:
+def test_the_page_is_small_and_cannot_load_anything_else(gateway: Gateway) -> None:
     response = gateway.http.get("/api/playground")
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert len(response.content) < 60_000
