@@ -1,4 +1,4 @@
-// The function app on Flex Consumption, and the storage that its host needs; no key opens either.
+// The function app on Flex Consumption, and its host's storage account, which accepts no shared keys.
 param name string
 param storageName string
 param location string
@@ -11,13 +11,14 @@ param alwaysReadyInstances int
 param appInsightsName string
 param callerKeysReference string
 
-@description('Comma-separated, in the order in which they are tried.')
+@description('The endpoints, separated by commas, in the order in which the app tries them.')
 param endpoints string
 param apiVersion string
 param chatDeployment string
 param otherDeployments string
 
-// Storage Blob Data Owner: function keys, the lease of the timer, the package. Table Data Contributor: diagnostic events.
+// Storage Blob Data Owner, for function keys, the timer's lease and the package; Storage Table Data Contributor, for
+// diagnostic events.
 var storageRoles = ['b7e6dc6d-f1e8-4753-8033-0f276bb0955b', '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3']
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
@@ -123,7 +124,7 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
     }
   }
 
-  // Publishing by user name and password.
+  // Turns publishing with a user name and a password off.
   resource noPasswords 'basicPublishingCredentialsPolicies' = [
     for by in ['scm', 'ftp']: {
       name: by

@@ -1,10 +1,10 @@
-// Who may use an Azure OpenAI account that is there already. Nothing else on it is touched.
+// Role assignments on an existing Azure OpenAI account. Nothing else on the account changes.
 param name string
 
-@description('Who may call its models: { id, type }.')
+@description('The principals that may call its models, each { id, type }.')
 param users array
 
-// Cognitive Services OpenAI User
+// The role Cognitive Services OpenAI User.
 var openAIUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
 
 resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' existing = {

@@ -1,4 +1,4 @@
-// The identity that the app signs in with, everywhere.
+// The identity with which the app signs in everywhere.
 param name string
 param location string
 param tags object

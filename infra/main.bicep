@@ -1,48 +1,48 @@
-// Everything that `azd up` creates: a resource group with the app, its identity, and a model that takes no keys.
+// All resources of `azd up`: a resource group with the app, its identity and a model that accepts no keys.
 targetScope = 'subscription'
 
 @minLength(1)
 @maxLength(64)
-@description('The name of the azd environment; names of resources come from it.')
+@description('The name of the azd environment. The names of the resources derive from it.')
 param environmentName string
 
-@description('Where all of it goes, but for what failoverLocation says.')
+@description('The region of all resources but those in failoverLocation.')
 param location string
 
-@description('Who deploys, and may use the model and read the caller key afterwards. Empty: nobody but the app.')
+@description('The principal that deploys. It may call the model and read the caller key afterwards. Empty: only the app may.')
 param principalId string = ''
 
 @allowed(['User', 'Group', 'ServicePrincipal'])
 param principalType string = 'User'
 
 @secure()
-@description('The first caller key. azd makes one up once, and finds it in the vault again afterwards.')
+@description('The first caller key. azd generates it once, and later finds it in the vault.')
 param callerKey string
 
-@description('A second region with the same deployments, tried when the first one throttles or fails; not with an existing account. Empty: none.')
+@description('A second region with the same deployments, for when the first one throttles or fails. Not for an existing account. Empty: none.')
 param failoverLocation string = ''
 
-@description('An Azure OpenAI account that is there already; nothing is created or changed on it but a role assignment. Empty: a new one.')
+@description('An existing Azure OpenAI account. It gets role assignments and no other change. Empty: a new account.')
 param existingAccountName string = ''
 
-@description('The resource group of that account.')
+@description('The resource group of the existing account.')
 param existingAccountResourceGroup string = ''
 
-@description('A dated version such as 2024-10-21, or v1.')
+@description('The API version: v1, or a dated one such as 2024-10-21.')
 param apiVersion string = 'v1'
 
-@description('Model and deployment for chats. With an existing account, the name of its deployment.')
+@description('The model for chats, and the name of its deployment. With an existing account, the name of a deployment there.')
 param chatModel string = 'gpt-5-mini'
 param chatModelVersion string = '2025-08-07'
 
-@description('Model and deployment for embeddings. With an existing account, the name of its deployment.')
+@description('The model for embeddings, and the name of its deployment. With an existing account, the name of a deployment there.')
 param embeddingsModel string = 'text-embedding-3-small'
 param embeddingsModelVersion string = '1'
 
-@description('Thousands of tokens per minute of each deployment.')
+@description('The capacity of each deployment, in thousands of tokens a minute.')
 param modelCapacity int = 50
 
-@description('Calls that one instance carries at once. The platform\'s own default for Python is one.')
+@description('The number of concurrent calls per instance. The default of the platform for Python is one.')
 @minValue(1)
 @maxValue(1000)
 param concurrency int = 100
@@ -54,7 +54,7 @@ param instanceMemoryMB int = 2048
 @maxValue(1000)
 param maximumInstances int = 100
 
-@description('Instances that are kept running, and paid for, so that nobody waits for a cold start.')
+@description('The number of instances that always run, and cost money, so that no call waits for a cold start.')
 @minValue(0)
 param alwaysReadyInstances int = 0
 

@@ -1,18 +1,18 @@
-// An Azure OpenAI account that takes no keys, its deployments, and who may use them.
+// An Azure OpenAI account that accepts no keys, its deployments, and the role assignments for their users.
 param name string
 param location string
 param tags object
 
-@description('Each a model, its version, and by the model\'s name a deployment: { model, version }.')
+@description('The models to deploy, each { model, version }. A deployment has the name of its model.')
 param deployments array
 
-@description('Thousands of tokens per minute of each deployment.')
+@description('The capacity of each deployment, in thousands of tokens a minute.')
 param capacity int
 
-@description('Who may call the models: { id, type }.')
+@description('The principals that may call the models, each { id, type }.')
 param users array
 
-// Cognitive Services OpenAI User
+// The role Cognitive Services OpenAI User.
 var openAIUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
 
 resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' = {
@@ -22,14 +22,14 @@ resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' = {
   kind: 'OpenAI'
   sku: { name: 'S0' }
   properties: {
-    // Entra tokens are only taken at an address of the account's own.
+    // Azure accepts Entra tokens only on an account's own subdomain.
     customSubDomainName: name
     disableLocalAuth: true
     publicNetworkAccess: 'Enabled'
   }
 }
 
-// One after the other: an account takes one change at a time.
+// In sequence, because an account accepts one change at a time.
 @batchSize(1)
 resource deployment 'Microsoft.CognitiveServices/accounts/deployments@2025-06-01' = [
   for item in deployments: {

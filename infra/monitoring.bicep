@@ -1,12 +1,12 @@
-// Application Insights, which takes telemetry from Entra identities alone.
+// Application Insights, which accepts telemetry only from Entra identities.
 param name string
 param location string
 param tags object
 
-@description('Who may send telemetry: { id, type }.')
+@description('The principals that may send telemetry, each { id, type }.')
 param users array
 
-// Monitoring Metrics Publisher
+// The role Monitoring Metrics Publisher.
 var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {

@@ -1,4 +1,4 @@
-// The caller keys. They are keys of this app, not of Azure: who holds one may call the app, and nothing else.
+// The vault with the caller keys. These are keys of the app: they open its API and nothing in Azure.
 param name string
 param location string
 param tags object
@@ -6,10 +6,10 @@ param tags object
 @secure()
 param callerKey string
 
-@description('Who may read them: { id, type }.')
+@description('The principals that may read the keys, each { id, type }.')
 param users array
 
-// Key Vault Secrets User
+// The role Key Vault Secrets User.
 var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
 
 resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
@@ -23,14 +23,14 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
   }
 }
 
-// Where azd finds it again, so that the next `azd up` does not make up another.
+// azd finds the generated key here, so the next `azd up` generates no other.
 resource key 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
   parent: vault
   name: 'caller-key'
   properties: { value: callerKey }
 }
 
-// What the app reads. A key has at least 16 characters, and azd makes up 15.
+// The app reads this one. A caller key needs 16 characters, and azd generates 15.
 resource keys 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
   parent: vault
   name: 'caller-keys'
