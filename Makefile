@@ -1,5 +1,5 @@
-# Each target sets up what it needs in .venv, start less than the others; nothing is installed again until a requirements
-# file changes.
+# Each target first installs what it needs into .venv; start needs less than the others. Later runs install nothing, unless a
+# requirements file has changed.
 
 PYTHONS := python3.13 python3.14 python3 python
 PYTHON := $(shell for p in $(PYTHONS); do $$p -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -45,15 +45,15 @@ clean:
 $(RUNS): requirements.txt requirements-local.txt
 ifeq ($(PYTHON),)
 	@echo "No Python 3.13 or newer was found (tried: $(PYTHONS))." >&2
-	@echo "Install one, from https://www.python.org/downloads/ or with 'pyenv install 3.13', and try again." >&2
+	@echo "Install one from https://www.python.org/downloads/ or with 'pyenv install 3.13', and try again." >&2
 	@exit 1
 endif
-	@echo "Setting up .venv with $(PYTHON): about 110 MB ..."
+	@echo "Installing the requirements into .venv with $(PYTHON): about 110 MB ..."
 	@$(PYTHON) -m venv .venv
 	@$(INSTALL) -r requirements-local.txt
 	@touch $@
 
 $(READY): $(RUNS) requirements-dev.txt
-	@echo "Adding what tests and linters need: about 400 MB ..."
+	@echo "Installing tools for tests and linting into .venv: about 400 MB ..."
 	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
