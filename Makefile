@@ -8,21 +8,21 @@ READY := .venv/.ready
 RUN := .venv/bin/python
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: start test coverage soak lint format bench clean
+.PHONY: start test test-deep coverage lint format bench clean
 
 start: $(RUNS)
 	@$(RUN) -m local --ask "Hello! What are you?" $(ARGS)
 
 test: $(READY)
-	@$(RUN) -m pytest
+	@$(RUN) -m pytest -n 4 --dist loadfile
+
+test-deep: $(READY)
+	@$(RUN) -m pytest -n 2 --dist loadfile -m 'deep or fuzz' --hypothesis-profile=deep
 
 coverage: $(READY)
 	@$(RUN) -m coverage run -m pytest
 	@$(RUN) -m coverage combine -q
 	@$(RUN) -m coverage report
-
-soak: $(READY)
-	@$(RUN) -m pytest -m soak -s
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from hypothesis import settings
 
 from local.serving import Servers
 from local.simulator.azure_openai import AzureOpenAISimulator
@@ -21,6 +22,12 @@ from tests.support.upstreams import Gateway, Upstreams, gateway_app
 
 # Even in CI, tests may be skipped for a reason that contains this.
 ALLOWED_SKIP_REASON = "Core Tools"
+
+
+# `make test-deep` asks for the second one.
+settings.register_profile("quick", max_examples=40)
+settings.register_profile("deep", max_examples=350)
+settings.load_profile("quick")
 
 
 @pytest.hookimpl(trylast=True)
@@ -118,13 +125,13 @@ def open_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostApp]:
         yield host
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def upstreams() -> Iterator[Upstreams]:
     with Upstreams() as upstreams:
         yield upstreams
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_model(upstreams: Upstreams) -> Iterator[Simulator]:
     """Run a simulator of Azure OpenAI that the tests of a module share."""
     model = upstreams.azure()
@@ -132,7 +139,7 @@ def shared_model(upstreams: Upstreams) -> Iterator[Simulator]:
     model.http.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run an app whose settings each test can change."""
     with gateway_app(tmp_path_factory.mktemp("app")) as gateway:
@@ -147,7 +154,7 @@ def model(shared_model: Simulator, gateway: Gateway) -> Simulator:
     return shared_model
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def shared_models(upstreams: Upstreams) -> Iterator[list[Simulator]]:
     models = [upstreams.azure() for _ in range(3)]
     yield models

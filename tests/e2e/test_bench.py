@@ -14,6 +14,8 @@ from bench.load import Case, run
 from bench.processes import function_app, program, wait_until_ready
 from tests.support.processes import PROJECT, TIMEOUT
 
+pytestmark = pytest.mark.deep
+
 BENCH_THAT_WAITS = """
 import signal, sys, time
 from pathlib import Path

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from tests.support.openai_routes import BEARER, BODIES, BODY, CHAT, OLD_KEY, read_status
-from tests.support.processes import LocalApp, local_app
-from tests.support.upstreams import CALLER_KEY
+from tests.support.processes import LocalApp, Simulator
+from tests.support.upstreams import CALLER_KEY, Gateway
 
 
 @pytest.fixture(autouse=True)
@@ -100,21 +100,21 @@ class TestCallerKeys:
         ],
     )
     def test_without_any_key_they_are_closed_in_azure(
-        self, tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str]
+        self, gateway: Gateway, model: Simulator, environ: dict[str, str]
     ) -> None:
-        with local_app(tmp_path_factory.mktemp("app"), **environ) as app:
-            for headers in ({}, BEARER):
-                response = app.http.post(CHAT, content=BODY, headers=headers)
-                assert response.status_code == 401
-                assert "CALLER_KEYS" in response.json()["error"]["message"]
-            assert app.http.get("/api/v1/models").status_code == 401
-            assert app.chat({"prompt": "Hello"}).status_code == 200
+        gateway.configure(model.url, CALLER_KEYS="", **environ)
+        for headers in ({}, BEARER):
+            response = gateway.http.post(CHAT, content=BODY, headers=headers)
+            assert response.status_code == 401
+            assert "CALLER_KEYS" in response.json()["error"]["message"]
+        assert gateway.http.get("/api/v1/models").status_code == 401
+        assert gateway.app.chat({"prompt": "Hello"}).status_code == 200
 
-    def test_without_any_key_they_are_open_on_a_developers_machine(self, tmp_path_factory: pytest.TempPathFactory) -> None:
-        with local_app(tmp_path_factory.mktemp("app")) as app:
-            assert app.http.post(CHAT, content=BODY).status_code == 200
-            # SDKs insist on sending some key.
-            assert app.http.get("/api/v1/models", headers=BEARER).status_code == 200
+    def test_without_any_key_they_are_open_on_a_developers_machine(self, gateway: Gateway, model: Simulator) -> None:
+        gateway.configure(model.url, CALLER_KEYS="")
+        assert gateway.http.post(CHAT, content=BODY).status_code == 200
+        # SDKs insist on sending some key.
+        assert gateway.http.get("/api/v1/models", headers=BEARER).status_code == 200
 
     @pytest.mark.parametrize(
         ("value", "problem"),
@@ -125,15 +125,15 @@ class TestCallerKeys:
             (f"team-a={CALLER_KEY},team-b=@Microsoft.KeyVault(SecretUri=https://x)", "did not resolve"),
         ],
     )
-    def test_a_bad_list_of_keys_is_refused_by_name(
-        self, tmp_path_factory: pytest.TempPathFactory, value: str, problem: str
+    def test_an_invalid_list_of_keys_is_an_error_that_names_the_setting(
+        self, gateway: Gateway, model: Simulator, value: str, problem: str
     ) -> None:
-        with local_app(tmp_path_factory.mktemp("app"), CALLER_KEYS=value) as app:
-            response = app.http.post(CHAT, content=BODY, headers=BEARER)
-            assert response.status_code == 503
-            assert "CALLER_KEYS" in response.json()["error"]["message"]
-            app.wait_for(problem)
-            assert CALLER_KEY not in app.output
+        gateway.configure(model.url, CALLER_KEYS=value)
+        response = gateway.http.post(CHAT, content=BODY, headers=BEARER)
+        assert response.status_code == 503
+        assert "CALLER_KEYS" in response.json()["error"]["message"]
+        gateway.app.wait_for(problem)
+        assert CALLER_KEY not in gateway.app.output
 
     def test_the_log_has_the_callers_name_and_no_key(self, dated: LocalApp) -> None:
         dated.model.script({"status": 500}, {"reset": True, "times": 2}, {"status": 401}, {"reply": "one and two", "cut": 1})

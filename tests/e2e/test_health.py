@@ -13,18 +13,30 @@ from azure.functions.timer import TimerRequest
 from local.serving import Servers
 from local.simulator import payloads
 from local.simulator.azure_openai import AzureOpenAISimulator
-from shared import gateway
+from shared.gateway import reset
 from shared.health import DEGRADED, DOWN, HEALTHY, UNHEALTHY, UP, Finding, Report, Unhealthy, Watch
-from tests.support.processes import Json, LocalApp, local_app, settings_for
+from tests.support.processes import Json, LocalApp, Simulator, local_app
+from tests.support.upstreams import Gateway, Upstreams
 
 USER_ASSIGNED = "11111111-2222-3333-4444-555555555555"
 
 
 @pytest.fixture
-def own_app(folder: Path) -> Iterator[LocalApp]:
-    """An app that knows nothing yet of its endpoint."""
-    with local_app(folder) as app:
-        yield app
+def own_app(gateway: Gateway, model: Simulator) -> LocalApp:
+    """Return an app that knows nothing yet about its endpoint."""
+    gateway.app.model = model
+    return gateway.app
+
+
+@pytest.fixture
+def keyless(upstreams: Upstreams, gateway: Gateway) -> Iterator[LocalApp]:
+    """Return an app with a user-assigned identity, and no token yet."""
+    model, identity, settings = upstreams.identity([USER_ASSIGNED])
+    gateway.configure(model.url, **settings, AZURE_CLIENT_ID=USER_ASSIGNED)
+    gateway.app.model, gateway.app.identity = model, identity
+    yield gateway.app
+    model.http.close()
+    identity.http.close()
 
 
 def ready(app: LocalApp) -> tuple[int, str]:
@@ -52,6 +64,7 @@ def test_a_probe_shows_that_all_works_and_spends_no_token(own_app: LocalApp) -> 
     assert seen.status == 400
 
 
+@pytest.mark.deep
 def test_1000_readers_cost_one_probe(own_app: LocalApp) -> None:
     with ThreadPoolExecutor(100) as pool:
         found = set(pool.map(lambda _: ready(own_app), range(1000)))
@@ -60,6 +73,7 @@ def test_1000_readers_cost_one_probe(own_app: LocalApp) -> None:
     assert seen.status == 400
 
 
+@pytest.mark.deep
 def test_1000_readers_of_a_failure_cost_one_probe_per_period(own_app: LocalApp) -> None:
     own_app.model.script({"status": 500, "times": 9})
     with ThreadPoolExecutor(100) as pool:
@@ -74,7 +88,7 @@ def test_1000_readers_of_a_failure_cost_one_probe_per_period(own_app: LocalApp) 
     [
         ({"status": 401, "body": payloads.WRONG_KEY}, "unhealthy", "down", "responded with 401 401. Check AZURE_OPENAI_KEY"),
         ({"status": 403}, "unhealthy", "down", "responded with 403 AuthenticationTypeDisabled. Check AZURE_OPENAI_KEY"),
-        ({"status": 404}, "unhealthy", "down", "has no deployment 'gpt-4o-mini' (AZURE_OPENAI_CHATGPT_DEPLOYMENT)"),
+        ({"status": 404}, "unhealthy", "down", "has no deployment 'chat' (AZURE_OPENAI_CHATGPT_DEPLOYMENT)"),
         ({"status": 404, "body": payloads.RESOURCE_NOT_FOUND}, "unhealthy", "down", "check AZURE_OPENAI_API_VERSION"),
         ({"status": 429}, "degraded", "throttled", "throttled"),
         ({"status": 500}, "unhealthy", "down", "responded with 500"),
@@ -97,41 +111,39 @@ def test_each_cause_has_its_own_state_and_reason(
     assert len(own_app.model.journal()) == 1
 
 
-def test_a_missing_role_is_named_with_the_identity(folder: Path) -> None:
-    with local_app(folder, "--identity", AZURE_CLIENT_ID=USER_ASSIGNED) as app:
-        app.model.script({"status": 401, "body": payloads.PERMISSION_DENIED})
-        assert ready(app) == (503, "unhealthy")
-        reason = detail(app)["endpoints"][0]["reason"]
-        assert "'Cognitive Services OpenAI User'" in reason
-        assert USER_ASSIGNED in reason
+def test_a_missing_role_is_named_with_the_identity(keyless: LocalApp) -> None:
+    keyless.model.script({"status": 401, "body": payloads.PERMISSION_DENIED})
+    assert ready(keyless) == (503, "unhealthy")
+    reason = detail(keyless)["endpoints"][0]["reason"]
+    assert "'Cognitive Services OpenAI User'" in reason
+    assert USER_ASSIGNED in reason
 
 
 @pytest.mark.parametrize("script", [{"status": 400, "times": 99}, {"status": 500, "times": 99}, {"hang": True, "times": 99}])
-def test_an_identity_endpoint_in_trouble_is_told_within_the_probes_deadline(folder: Path, script: Json) -> None:
-    with local_app(folder, "--identity") as app:
-        app.identity.script(script)
-        response = app.http.get("/api/health/ready")
-        assert response.status_code == 503
-        assert response.elapsed.total_seconds() < 10
-        reason = detail(app)["endpoints"][0]["reason"]
-        assert "identity" in reason
-        assert app.model.journal() == []
+def test_an_identity_endpoint_in_trouble_is_told_within_the_probes_deadline(keyless: LocalApp, script: Json) -> None:
+    keyless.identity.script(script)
+    response = keyless.http.get("/api/health/ready")
+    assert response.status_code == 503
+    assert response.elapsed.total_seconds() < 10
+    reason = detail(keyless)["endpoints"][0]["reason"]
+    assert "identity" in reason
+    assert keyless.model.journal() == []
 
 
-def test_a_setting_of_azure_identitys_that_it_refuses_is_named(folder: Path) -> None:
-    with local_app(folder, "--identity", AZURE_TOKEN_CREDENTIALS="ManagedIdentity") as app:
-        assert ready(app) == (503, "not_configured")
-        assert app.chat({"prompt": "Hello"}).status_code == 503
-        app.wait_for(
-            "AZURE_TOKEN_CREDENTIALS or AZURE_AUTHORITY_HOST: Invalid value for AZURE_TOKEN_CREDENTIALS: managedidentity"
-        )
-        assert "Unexpected" not in app.output
+def test_an_invalid_setting_of_azure_identity_is_named(gateway: Gateway) -> None:
+    gateway.configure("http://127.0.0.1:9", AUTHENTICATION="AZURE", AZURE_TOKEN_CREDENTIALS="ManagedIdentity")
+    app = gateway.app
+    assert ready(app) == (503, "not_configured")
+    assert app.chat({"prompt": "Hello"}).status_code == 503
+    app.wait_for(
+        "AZURE_TOKEN_CREDENTIALS or AZURE_AUTHORITY_HOST: Invalid value for AZURE_TOKEN_CREDENTIALS: managedidentity"
+    )
+    assert "Unexpected" not in app.output
 
 
-def test_a_refused_token_is_replaced_for_a_probe_too(folder: Path) -> None:
-    with local_app(folder, "--identity") as app:
-        app.model.script({"status": 401, "body": payloads.WRONG_TOKEN})
-        assert ready(app) == (200, "healthy")
+def test_a_rejected_token_is_replaced_for_a_probe_too(keyless: LocalApp) -> None:
+    keyless.model.script({"status": 401, "body": payloads.WRONG_TOKEN})
+    assert ready(keyless) == (200, "healthy")
 
 
 def test_bad_settings_are_a_state_too(folder: Path) -> None:
@@ -149,16 +161,13 @@ def test_bad_settings_are_a_state_too(folder: Path) -> None:
     [(("down", "up", "up"), "degraded"), (("up", "down", "up"), "healthy"), (("down", "down"), "unhealthy")],
 )
 def test_the_first_endpoint_makes_the_difference_between_healthy_and_degraded(
-    app: LocalApp, folder: Path, order: tuple[str, ...], status: str
+    gateway: Gateway, model: Simulator, order: tuple[str, ...], status: str
 ) -> None:
-    settings = settings_for(app)
-    addresses = {"up": app.model.url, "down": "http://127.0.0.1:9"}
-    settings["AZURE_OPENAI_ENDPOINT"] = ",".join(addresses[state] for state in order)
-    settings["AZURE_OPENAI_KEY"] = ",".join([settings["AZURE_OPENAI_KEY"]] * len(order))
-    with local_app(folder, **settings) as several:
-        assert ready(several) == (503 if status == "unhealthy" else 200, status)
-        found = detail(several)["endpoints"]
-        assert [(endpoint["position"], endpoint["state"]) for endpoint in found] == list(enumerate(order, start=1))
+    urls = {"up": model.url, "down": "http://127.0.0.1:9"}
+    gateway.configure(*(urls[state] for state in order))
+    assert ready(gateway.app) == (503 if status == "unhealthy" else 200, status)
+    found = detail(gateway.app)["endpoints"]
+    assert [(endpoint["position"], endpoint["state"]) for endpoint in found] == list(enumerate(order, start=1))
 
 
 def test_a_call_that_was_just_served_is_as_good_as_a_probe(own_app: LocalApp) -> None:
@@ -264,7 +273,7 @@ async def test_a_timer_that_is_past_due_probes_like_any_other(monkeypatch: pytes
         monkeypatch.setenv("AZURE_OPENAI_API_VERSION", "v1")
         monkeypatch.setenv("AZURE_OPENAI_CHATGPT_DEPLOYMENT", "chat")
         await function_app.health_probe(TimerRequest(past_due=True))
-        await gateway.reset()
+        await reset()
     assert [entry.status for entry in model.journal.entries] == [400]
 
 

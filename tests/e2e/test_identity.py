@@ -1,7 +1,7 @@
 """AUTHENTICATION=AZURE end to end: real azure-identity, against the simulator of the identity endpoint."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 
 from local.simulator import payloads
 from tests.support.processes import LocalApp, local_app
+from tests.support.upstreams import Gateway, Upstreams
 
 USER_ASSIGNED = "11111111-2222-3333-4444-555555555555"
 # A token with this many seconds to live is valid, and old enough to be renewed in the background.
@@ -18,11 +19,28 @@ SOON_TO_RENEW = 200
 EXPIRED = 5
 
 
+type Configure = Callable[..., LocalApp]
+
+
 @pytest.fixture
-def app(folder: Path) -> Iterator[LocalApp]:
-    """The app with a system-assigned identity and no token yet, although whoever started it has keys lying about."""
-    with local_app(folder, "--identity", AZURE_OPENAI_KEY="left-behind", AZURE_OPENAI_API_KEY="left-behind") as app:
-        yield app
+def configure(upstreams: Upstreams, gateway: Gateway) -> Iterator[Configure]:
+    """Return a function that gives the app an identity, no token yet, and more settings."""
+    model, identity, settings = upstreams.identity([USER_ASSIGNED])
+
+    def configure(**more: str) -> LocalApp:
+        gateway.configure(model.url, **settings, **more)
+        gateway.app.model, gateway.app.identity = model, identity
+        return gateway.app
+
+    yield configure
+    model.http.close()
+    identity.http.close()
+
+
+@pytest.fixture
+def app(configure: Configure) -> LocalApp:
+    """Return the app with a system-assigned identity and no token yet, although its environment has keys."""
+    return configure(AZURE_OPENAI_KEY="left-behind", AZURE_OPENAI_API_KEY="left-behind")
 
 
 def chats(app: LocalApp, count: int) -> list[httpx2.Response]:
@@ -44,13 +62,13 @@ def test_a_reply_and_a_stream_with_tokens_alone(app: LocalApp) -> None:
     assert "left-behind" not in app.output
 
 
-def test_v1_takes_tokens_too(folder: Path) -> None:
-    with local_app(folder, "--identity", AZURE_OPENAI_API_VERSION="v1") as app:
-        assert app.chat({"prompt": "Hello"}).status_code == 200
-        (seen,) = app.model.journal()
-        assert seen.path == "/openai/v1/chat/completions"
-        assert seen.token
-        assert "api-key" not in seen.headers
+def test_v1_takes_tokens_too(configure: Configure) -> None:
+    app = configure(AZURE_OPENAI_API_VERSION="v1")
+    assert app.chat({"prompt": "Hello"}).status_code == 200
+    (seen,) = app.model.journal()
+    assert seen.path == "/openai/v1/chat/completions"
+    assert seen.token
+    assert "api-key" not in seen.headers
 
 
 def test_the_identity_endpoint_is_asked_for_the_cognitive_services_scope(app: LocalApp) -> None:
@@ -59,11 +77,11 @@ def test_the_identity_endpoint_is_asked_for_the_cognitive_services_scope(app: Lo
     assert seen.query == {"api-version": "2019-08-01", "resource": "https://cognitiveservices.azure.com"}
 
 
-def test_a_user_assigned_identity_is_named_by_its_client_id(folder: Path) -> None:
-    with local_app(folder, "--identity", AZURE_CLIENT_ID=USER_ASSIGNED) as app:
-        assert app.chat({"prompt": "Hello"}).status_code == 200
-        (seen,) = app.identity.journal()
-        assert seen.query["client_id"] == USER_ASSIGNED
+def test_a_user_assigned_identity_is_named_by_its_client_id(configure: Configure) -> None:
+    app = configure(AZURE_CLIENT_ID=USER_ASSIGNED)
+    assert app.chat({"prompt": "Hello"}).status_code == 200
+    (seen,) = app.identity.journal()
+    assert seen.query["client_id"] == USER_ASSIGNED
 
 
 def test_a_user_assigned_identity_can_be_named_in_the_dotenv_file(folder: Path) -> None:
@@ -148,17 +166,17 @@ def test_100_refusals_of_one_token_ask_for_one_new_token(app: LocalApp) -> None:
     assert 100 < len(app.model.journal()) <= 201
 
 
-def test_a_missing_role_is_not_tried_again_and_the_log_names_it(folder: Path) -> None:
-    with local_app(folder, "--identity", AZURE_CLIENT_ID=USER_ASSIGNED) as app:
-        app.model.script({"status": 401, "body": payloads.PERMISSION_DENIED})
-        response = app.chat({"prompt": "Hello"})
-        assert response.status_code == 502
-        assert response.json()["error"]["code"] == "upstream_auth"
-        assert "role" not in response.text
-        assert len(app.model.journal()) == 1
-        assert len(app.identity.journal()) == 1
-        app.wait_for("Cognitive Services OpenAI User")
-        app.wait_for(USER_ASSIGNED)
+def test_a_missing_role_is_not_tried_again_and_the_log_names_it(configure: Configure) -> None:
+    app = configure(AZURE_CLIENT_ID=USER_ASSIGNED)
+    app.model.script({"status": 401, "body": payloads.PERMISSION_DENIED})
+    response = app.chat({"prompt": "Hello"})
+    assert response.status_code == 502
+    assert response.json()["error"]["code"] == "upstream_auth"
+    assert "role" not in response.text
+    assert len(app.model.journal()) == 1
+    assert len(app.identity.journal()) == 1
+    app.wait_for("Cognitive Services OpenAI User")
+    app.wait_for(USER_ASSIGNED)
 
 
 @pytest.mark.parametrize("status", [400, 500])

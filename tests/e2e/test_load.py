@@ -1,4 +1,4 @@
-"""Many callers at once, counted and not timed; and a soak that a person starts by name: `pytest -m soak`."""
+"""Many concurrent calls, counted and not timed, and a soak test."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.support.gateway_calls import CALLER, CHAT
 from tests.support.processes import Json, Simulator
 from tests.support.upstreams import Gateway, gateway_app
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.deep]
 
 BODY: Json = {"messages": [{"role": "user", "content": "Hello"}]}
 PIECES = "one and two and three"
@@ -87,7 +87,6 @@ TROUBLES: list[Json] = [
 ]
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(3600)
 async def test_a_soak_leaves_nothing_behind(shared_model: Simulator, folder: Path, callers: aiohttp.ClientSession) -> None:
     """30,000 calls, one in twenty in trouble. The endpoint is in this process, so that the app's memory is its own."""

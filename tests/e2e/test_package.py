@@ -112,6 +112,7 @@ def test_azd_which_reads_funcignore_as_git_would_deploys_the_same(project: Path,
     assert set(filter(None, listed.split("\0"))) == the_app()
 
 
+@pytest.mark.deep
 @pytest.mark.timeout(600)
 def test_what_is_published_loads_with_nothing_but_its_requirements(
     package: Path, azure_python: Path, tmp_path: Path

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -88,18 +87,6 @@ def test_the_sdk_passes_over_keep_alive_comments(gateway: Gateway, model: Simula
         assert [chunk.choices[0].delta.content for chunk in stream if chunk.choices] == ["", "one and", " two", None]
 
 
-def test_after_15_seconds_of_silence_a_comment_comes(gateway: Gateway, model: Simulator) -> None:
-    model.script({"reply": "one", "step": True})
-    with streamed(gateway, "/api/v1/chat/completions") as response:
-        chunks = response.iter_bytes()
-        started = time.monotonic()
-        while (chunk := next(chunks)) != sse.COMMENT:
-            assert b": keep-alive" not in chunk
-        assert 14 < time.monotonic() - started < 60
-        model.permit()
-        assert b"".join(chunks).endswith(b"data: [DONE]\n\n")
-
-
 def test_a_comment_never_stands_inside_an_event(gateway: Gateway, model: Simulator) -> None:
     gateway.configure(model.url, KEEP_ALIVE_INTERVAL=0.1)
     raw = 'data: {"choices":[]}\n\ndata: {"choices":[],"x":1}\r\n\r\ndata: [DONE]\n\n'
@@ -151,6 +138,7 @@ class TestCallersWhoLeave:
             gateway.app.wait_for("error=caller_gone cause=ClientStalled")
         assert "Traceback" not in gateway.app.output
 
+    @pytest.mark.deep
     def test_200_of_them_leave_nothing_behind(self, gateway: Gateway, model: Simulator) -> None:
         connections: list[socket.socket] = []
 

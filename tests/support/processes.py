@@ -126,6 +126,10 @@ class HostProcess:
     def output(self) -> str:
         return "".join(self.lines)
 
+    def forget_output(self) -> None:
+        with self.printed:
+            self.lines.clear()
+
     def wait_for(self, text: str) -> None:
         """Wait until `text` has been printed. Fail after `TIMEOUT`, or when the process ends without printing it."""
         with self.printed:

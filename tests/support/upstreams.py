@@ -1,7 +1,7 @@
 """Serve endpoints in a thread of the test's process, and start an app that tests can point at them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
@@ -9,6 +9,8 @@ from typing import Any
 
 from local.serving import Servers
 from local.simulator.azure_openai import AzureOpenAISimulator
+from local.simulator.identity_endpoint import IdentityEndpointSimulator
+from local.simulator.tokens import TokenIssuer
 from tests.support.processes import Json, LocalApp, Simulator, eventually, local_app
 
 KEY = "key-of-the-simulators"
@@ -26,13 +28,16 @@ from pathlib import Path
 from shared.gateway import reset
 from shared.streaming import event_stream
 
+ENVIRON = dict(os.environ)
+
 
 @app.route(route="test/settings", methods=["PUT"], auth_level=OPEN)
 async def test_settings(req: Request) -> Response:
     await reset()
     settings = await req.json()
     event_stream.KEEP_ALIVE_INTERVAL = settings.pop("KEEP_ALIVE_INTERVAL", 15.0)
-    os.environ.update(settings)
+    os.environ.clear()
+    os.environ.update(ENVIRON | settings)
     return JSONResponse({})
 
 
@@ -87,6 +92,19 @@ class Upstreams:
         model = AzureOpenAISimulator(DEPLOYMENTS, keys=[KEY])
         return Simulator(self.run(self.servers.start(model.application())))
 
+    def identity(self, client_ids: Collection[str] = ()) -> tuple[Simulator, Simulator, dict[str, str]]:
+        """Start simulators of a resource without keys and of the identity endpoint; return both, and settings for them."""
+        issuer = TokenIssuer()
+        model = AzureOpenAISimulator(DEPLOYMENTS, issuer=issuer)
+        endpoint = IdentityEndpointSimulator(issuer, client_ids)
+        model_url, identity_url = (self.run(self.servers.start(part.application())) for part in (model, endpoint))
+        settings = {
+            "AUTHENTICATION": "AZURE",
+            "IDENTITY_ENDPOINT": f"{identity_url}/msi/token",
+            "IDENTITY_HEADER": endpoint.header,
+        }
+        return Simulator(model_url), Simulator(identity_url), settings
+
     def serve(self, handle: Handler) -> int:
         """Serve connections with `handle`, and return the port."""
         return self.run(self.start_server(handle))
@@ -106,7 +124,7 @@ class Gateway:
         self.http = app.http
 
     def configure(self, *endpoints: str, **settings: Any) -> None:
-        """Give the app these endpoints, in this order, and make it forget all earlier calls."""
+        """Give the app these endpoints, in this order, and make it forget all earlier calls and output."""
         defaults = {
             "AZURE_OPENAI_ENDPOINT": ",".join(endpoints),
             "AZURE_OPENAI_KEY": ",".join([KEY] * len(endpoints)),
@@ -120,6 +138,7 @@ class Gateway:
             "MAX_CONCURRENT_CALLS": "1000",
         }
         self.http.put("/api/test/settings", json=defaults | settings).raise_for_status()
+        self.app.forget_output()
 
     def state(self) -> Json:
         """Return what the app's process holds at this moment."""

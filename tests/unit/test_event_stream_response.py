@@ -245,3 +245,8 @@ class TestCancelOnDisconnect:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+def test_a_comment_is_due_after_15_seconds() -> None:
+    # Azure's load balancer closes a connection on which nothing is sent for 230 s; proxies are often set to 30 or 60.
+    assert event_stream.KEEP_ALIVE_INTERVAL == 15.0
