@@ -1,4 +1,4 @@
-# The app on the Functions host, for any container platform. The environment has its settings, which the README lists.
+# The app on the Functions host, for any container platform. The environment has its settings, which docs/settings.md lists.
 FROM mcr.microsoft.com/azure-functions/python:4-python3.13
 
 ENV AzureWebJobsScriptRoot=/home/site/wwwroot \

@@ -1,4 +1,4 @@
-"""README tells the truth: its commands and programs run, and its tables are the code's."""
+"""Test that README and the guides are true: their commands and programs run, and their tables match the code."""
 
 import json
 import os
@@ -14,33 +14,19 @@ import pytest
 from local.__main__ import parser
 from shared.settings import SET_BY_AZURE, Settings, health_check_schedule
 from tests.support.javascript import NODE_FOLDER, needs_node
+from tests.support.pages import blocks, commands, page, table
 from tests.support.processes import PROJECT, TIMEOUT, LocalApp, local_app
 
-README = (PROJECT / "README.md").read_text()
+README, API, SETTINGS = page("README.md"), page("docs/api.md"), page("docs/settings.md")
+LOCAL = page("local/README.md")
+# The pages that show commands and programs. CONTRIBUTING's are what the tests and .ci/run do themselves.
+GUIDES = "\n".join([README, LOCAL, *(path.read_text() for path in sorted(PROJECT.glob("docs/*.md")))])
+COMMANDS = commands(GUIDES)
 KEY = "a-caller-key-of-the-readme"
-# What cannot run without Azure, Core Tools or a terminal of one's own; docs/deploy.md says that it has not been verified.
-ELSEWHERE = re.compile(r"az |azd |func |azurite |source |cp local\.settings|APP_URL=|KEY=|curl \$APP_URL")
+# These need Azure, Core Tools or a terminal of one's own; docs/deploy.md says that they have not been verified.
+ELSEWHERE = re.compile(r"az |azd |func |azurite |source |cp local\.settings|APP_URL=|GROUP=|KEY=|curl \$")
 # Each of these is what tests and .ci/run do themselves.
 SET_UP = re.compile(r"python3\.13 -m venv |\.venv/bin/python -m pip install -r requirements-(local|dev)\.txt")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.+?)^```", README, re.DOTALL | re.MULTILINE)
-
-
-def commands() -> list[str]:
-    """Every command in README, those that go on in a second line whole."""
-    shown = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
-    shown += [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
-    return [re.sub(r"\s+# .*", "", line) for line in shown if line]
-
-
-def table(head: str, text: str = README) -> list[list[str]]:
-    """The rows of the table whose head begins like that, each a list of cells."""
-    _, _, rest = text.partition(f"| {head}")
-    lines = rest.partition("\n\n")[0].splitlines()[2:]
-    assert lines, head
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +36,23 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
 
 
 def here(text: str, app: LocalApp) -> str:
-    """What README says, with this app's address and key."""
+    """Return `text` with the URL and the key of `app`."""
     text = text.replace("localhost:7071", f"127.0.0.1:{app.port}").replace("https://APP.azurewebsites.net", app.url)
     return text.replace("CALLER_KEY", KEY)
 
 
 def test_every_command_is_run_here_or_known_to_run_elsewhere() -> None:
-    left = [line for line in commands() if not (ELSEWHERE.match(line) or SET_UP.match(line))]
+    left = [line for line in COMMANDS if not (ELSEWHERE.match(line) or SET_UP.match(line))]
     assert {line.split()[0] for line in left} == {"make", "curl", ".venv/bin/python"}
     assert len(left) > 6
 
 
-@pytest.mark.parametrize("command", [line for line in commands() if line.startswith("curl") and not ELSEWHERE.match(line)])
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("curl") and not ELSEWHERE.match(line)])
 def test_curl_commands_are_answered(app: LocalApp, command: str) -> None:
     run = subprocess.run(["bash", "-c", f"{here(command, app)} -sS --fail"], capture_output=True, text=True, timeout=TIMEOUT)
     assert run.returncode == 0, run.stderr
     assert ("data: [DONE]" in run.stdout) == ('"stream": true' in command)
-    assert "simulator" in run.stdout.replace('","', "")
+    assert ("simulator" if " -d " in command else "gpt-4o-mini") in run.stdout.replace('","', "")
 
 
 def test_the_addresses_answer(app: LocalApp) -> None:
@@ -74,7 +60,7 @@ def test_the_addresses_answer(app: LocalApp) -> None:
     assert app.http.get(here(address, app)).status_code == 200
 
 
-@pytest.mark.parametrize("target", [line.split()[1] for line in commands() if line.startswith("make")])
+@pytest.mark.parametrize("target", [line.split()[1] for line in COMMANDS if line.startswith("make")])
 def test_make_has_the_target(target: str) -> None:
     subprocess.run(["make", "-n", target], cwd=PROJECT, capture_output=True, check=True)
 
@@ -84,11 +70,11 @@ def test_without_make_the_same_is_run() -> None:
     # Not as a part of the make that may run the tests.
     environ = {"PATH": os.environ["PATH"]}
     run = subprocess.run(make, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True)
-    (command,) = (line for line in commands() if line.startswith(".venv/bin/python -m local"))
+    (command,) = (line for line in COMMANDS if line.startswith(".venv/bin/python -m local"))
     assert run.stdout.splitlines()[-1].strip() == command
 
 
-@pytest.mark.parametrize("program", blocks("python"))
+@pytest.mark.parametrize("program", blocks("python", GUIDES))
 def test_python_programs_run(app: LocalApp, program: str) -> None:
     asks = {
         "AzureOpenAI": 'client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "a"}])',
@@ -101,7 +87,7 @@ def test_python_programs_run(app: LocalApp, program: str) -> None:
 
 
 @needs_node
-@pytest.mark.parametrize("program", blocks("js"))
+@pytest.mark.parametrize("program", blocks("js", GUIDES))
 def test_javascript_programs_run(app: LocalApp, program: str) -> None:
     command = ["node", "--input-type=module", "-e", here(program, app)]
     run = subprocess.run(command, cwd=NODE_FOLDER, capture_output=True, text=True, timeout=TIMEOUT)
@@ -109,14 +95,14 @@ def test_javascript_programs_run(app: LocalApp, program: str) -> None:
 
 
 def test_the_routes_are_those_that_the_app_prints(app: LocalApp) -> None:
-    told: set[tuple[str, str]] = set()
-    for cell, *_ in table("method, route |"):
+    documented: set[tuple[str, str]] = set()
+    for cell, *_ in table("method, route |", API):
         methods: list[str] = []
         for names, route in re.findall(r"((?:[A-Z]+, )*[A-Z]+)? ?`(/api[^`]+)`", cell):
             methods = names.split(", ") if names else methods
-            told |= {(method, route) for method in methods}
+            documented |= {(method, route) for method in methods}
     printed = re.findall(r"^\t\w+: \[(.+)\] http://localhost:\d+(/\S+)$", app.output, re.MULTILINE)
-    assert told == {(method, route) for methods, route in printed for method in methods.split(",")}
+    assert documented == {(method, route) for methods, route in printed for method in methods.split(",")}
 
 
 class Recording(dict[str, str]):
@@ -137,7 +123,7 @@ class Recording(dict[str, str]):
 
 
 def test_the_settings_are_those_that_the_code_reads() -> None:
-    rows = {re.findall("`(.+?)`", cell)[0]: default.strip("`") for cell, _, default in table("app setting |")}
+    rows = {re.findall("`(.+?)`", cell)[0]: default.strip("`") for cell, _, default in table("app setting |", SETTINGS)}
     environ = Recording()
     found, schedule = Settings.from_env(environ, Path("absent.env")), health_check_schedule(environ, Path("absent.env"))
     of_hosts = {"AZURE_FUNCTIONS_ENVIRONMENT", *SET_BY_AZURE}
@@ -158,15 +144,25 @@ def test_the_settings_are_those_that_the_code_reads() -> None:
     assert {name: rows[name] for name in defaults} == defaults
 
 
+@pytest.mark.parametrize("example", blocks("ini", GUIDES))
+def test_the_examples_of_settings_are_valid(example: str, tmp_path: Path) -> None:
+    whole, *_ = blocks("ini", SETTINGS)
+    (tmp_path / "azureopenai.env").write_text((whole + example).replace("NAME", "name"))
+    found = Settings.from_env({}, tmp_path / "azureopenai.env")
+    names = {line.partition("=")[0] for line in example.splitlines()}
+    assert names <= {re.findall("`(.+?)`", cell)[0] for cell, *_ in table("app setting |", SETTINGS)}
+    assert found.use_identity
+    assert len(found.endpoints) == 1 + example.count(",https://")
+
+
 def test_the_options_are_those_of_the_program() -> None:
-    page = (PROJECT / "local" / "README.md").read_text()
-    told = {re.findall("`(.+?)`", row[0])[0] for row in table("option | meaning", page)}
-    assert told == set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", parser().format_help(), re.MULTILINE)) - {"--help"}
+    documented = {re.findall("`(.+?)`", row[0])[0] for row in table("option | meaning", LOCAL)}
+    assert documented == set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", parser().format_help(), re.MULTILINE)) - {"--help"}
 
 
-def headings(page: Path) -> set[str]:
-    """The headings of a page, as links name them."""
-    found = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+def headings(path: Path) -> set[str]:
+    """Return the headings of a page, as links name them."""
+    found = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in found}
 
 
@@ -174,16 +170,18 @@ PAGES = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/REA
 
 
 def test_files_that_the_pages_name_are_there() -> None:
-    named = {name for page in PAGES for name in re.findall(r"\b(?:shared|tests|infra)/[\w/]+\.\w+", page.read_text())}
+    named = {name for path in PAGES for name in re.findall(r"\b(?:shared|tests|infra)/[\w/]+\.\w+", path.read_text())}
     assert len(named) > 10
     assert [name for name in sorted(named) if not (PROJECT / name).exists()] == []
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
-    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if ":" not in link]
+    links = [(path, link) for path in PAGES for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()) if ":" not in link]
     assert len(links) > 30
-    for page, link in links:
+    for path, link in links:
         file, _, heading = link.partition("#")
-        target = (page.parent / file).resolve() if file else page
-        assert target.exists(), (page.name, link)
-        assert not heading or heading in headings(target), (page.name, link)
+        # GitHub's own page of a workflow, relative to the page of the repository's files.
+        file = re.sub(r"^\.\./\.\./actions/(workflows/\w+\.yml)(/badge\.svg)?$", r".github/\1", file)
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), (path.name, link)
+        assert not heading or heading in headings(target), (path.name, link)
