@@ -1,4 +1,4 @@
-"""Parsers of settings: each returns the value that a text stands for, or raises ValueError with what is wrong.
+"""Parse the texts of settings: return the value, or raise ValueError with what is wrong.
 
 The errors are for the operator. They follow the name of the setting, and never repeat a secret.
 """

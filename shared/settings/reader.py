@@ -1,4 +1,4 @@
-"""Reads the texts of settings, and collects what is wrong with them."""
+"""Read the texts of settings, and collect what is wrong with them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,9 +11,9 @@ DOTENV_FILE = Path(__file__).parents[2] / "azureopenai.env"
 
 
 class SettingsReader:
-    """Looks settings up by name, in `environ` and then in the file `dotenv`, and parses them.
+    """Look settings up by name, in `environ` and then in the file `dotenv`, and parse them.
 
-    Raises nothing: `problems` collects what is wrong, by the setting's name, so that all of it is reported at once.
+    It raises nothing: `problems` collects what is wrong, by the setting's name, so that all of it is reported at once.
     """
 
     def __init__(self, environ: Mapping[str, str], dotenv: Path = DOTENV_FILE) -> None:
