@@ -26,11 +26,8 @@ const MESSAGES = {
   context_length_exceeded: "This conversation is too long for the model. Start a new chat.",
   request_too_large: "This conversation is too long for the app. Start a new chat.",
 };
-// The app words these errors itself, so its messages need no introduction.
-const APP_ERRORS = new Set([
-  "too_many_calls", "not_configured", "upstream_auth", "deployment_not_found", "upstream_unreachable", "upstream_error",
-  "deadline_exceeded", "request_timeout", "model_not_found", "internal_error",
-]);
+// Azure's own error responses have these statuses. The app words all others for its users.
+const AZURE_STATUSES = [400, 409, 413, 422, 429];
 
 async function errorFrom(response) {
   let error = {};
@@ -38,12 +35,11 @@ async function errorFrom(response) {
   const { status } = response, detail = typeof error.message === "string" ? error.message : "";
   const retryAfter = Math.ceil(Number(response.headers.get("retry-after")) || 0);
   const properties = { status, retryAfter, param: String(error.param ?? "") };
-  if (APP_ERRORS.has(error.code) && detail) return new ChatError(detail, properties);
-  let message = MESSAGES[error.code] ?? `The app returned an error (status ${status}).`;
+  if (detail && !AZURE_STATUSES.includes(status)) return new ChatError(detail, properties);
+  let message = MESSAGES[error.code];
   if (status === 429) message = "The model has reached its rate limit. Try again in a moment.";
-  else if (!MESSAGES[error.code] && status >= 500) message = "The model's service failed. Try again.";
-  else if (!MESSAGES[error.code] && status === 400) message = "The model's service rejected this message.";
-  return new ChatError(message, { ...properties, detail });
+  else if (status === 400) message ??= "The model's service rejected this message.";
+  return new ChatError(message ?? `The app returned an error (status ${status}).`, { ...properties, detail });
 }
 
 // Yield the data of server-sent events as they arrive.

@@ -19,7 +19,8 @@ from shared.upstream.response_body import ResponseBody
 
 # Seconds.
 CONNECT_TIMEOUT = 10.0
-# Shorter than Azure's front ends keep idle connections, so that this side closes them first.
+# Shorter than the idle time-out of Azure's load balancers, 4 minutes, so that this side closes idle connections first.
+# https://learn.microsoft.com/azure/load-balancer/load-balancer-tcp-idle-timeout
 KEEPALIVE_EXPIRY = 30.0
 # Longer than a distant server takes to reset a connection that it has closed.
 STALE_SHOWS_WITHIN = 1.0
