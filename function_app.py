@@ -1,4 +1,4 @@
-"""The functions: Azure OpenAI behind HTTP endpoints, with no key in anyone's hands."""
+"""Declare the functions: Azure OpenAI behind HTTP endpoints, with no key in anyone's hands."""
 
 import os
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ type Handler = Callable[[Request, Gateway, str], Awaitable[Response]]
 
 
 def openai_route(route: str, *methods: str) -> Callable[[Handler], Any]:
-    """Declare a function of the OpenAI API. It checks the caller first, because the host cannot read caller keys.
+    """Declare a function of the OpenAI API. It checks the caller first, because the host checks only function keys.
 
     The handler gets the request, the gateway and the caller's name.
     """
@@ -51,7 +51,7 @@ def openai_route(route: str, *methods: str) -> Callable[[Handler], Any]:
 @app.route(route="chat", methods=["POST"])
 @as_responses
 async def chat(req: Request) -> Response:
-    """Answer a prompt or a conversation, as JSON or, with `"stream": true`, as a stream of events."""
+    """Reply to a prompt or a conversation, as JSON or, with `"stream": true`, as a stream of events."""
     return await simple_chat.create_chat(req, shared_gateway().failover, keys.CHAT)
 
 
@@ -130,7 +130,7 @@ async def azure_stored_response_input_items(req: Request, gateway: Gateway, call
 
 @app.route(route="playground", methods=["GET"], auth_level=OPEN)
 async def playground_page(req: Request) -> Response:
-    """Serve the chat page. The API that it calls asks for a caller key, if the app does."""
+    """Serve the chat page without a key. The API that it calls checks the caller."""
     content, headers = playground.page()
     return Response(content, headers=headers)
 
@@ -143,7 +143,7 @@ async def openapi_json(req: Request) -> Response:
 
 @app.route(route="health/live", methods=["GET"], auth_level=OPEN)
 async def health_live(req: Request) -> Response:
-    """Answer whenever the process runs; check nothing else."""
+    """Respond whenever the process runs; check nothing else."""
     return JSONResponse({"status": "alive"}, headers=NO_STORE)
 
 
@@ -168,5 +168,5 @@ watch = health.Watch()
 
 @app.timer_trigger(schedule=health_check_schedule(os.environ), arg_name="timer")
 async def health_probe(timer: func.TimerRequest) -> None:
-    """Notice trouble while nobody calls. The timer runs on an instance of its own: HTTP functions do not see its report."""
+    """Check the endpoints even without calls. The timer runs on an instance of its own, so HTTP functions do not see its report."""
     watch.note(await health_report())

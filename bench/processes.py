@@ -15,7 +15,7 @@ import httpx2
 from local.serving import free_port
 
 PROJECT = Path(__file__).parent.parent
-# /proc/PID/stat counts CPU time in these.
+# The unit of CPU time in /proc/PID/stat.
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 START_TIMEOUT = 60.0
 
@@ -75,7 +75,7 @@ def wait_until_ready(url: str, in_query: bool = False) -> None:
         except httpx2.TransportError:
             pass
         time.sleep(0.005)
-    raise TimeoutError(url)
+    raise TimeoutError(f"{url} did not respond with 200 within {START_TIMEOUT:.0f} s")
 
 
 def settings(upstream: str) -> dict[str, str]:

@@ -68,7 +68,7 @@ def text(arguments: list[str] | None = None) -> str:
     parser.add_argument("--seconds", type=float, nargs=2, default=[2, 20], metavar=("CALL", "STREAM"), help="of each")
     parser.add_argument("--tokens", type=float, nargs=2, default=[500, 2000], metavar=("CALL", "STREAM"), help="of each")
     parser.add_argument("--peak", type=float, default=Load.peak, help="times the average")
-    parser.add_argument("--concurrency", type=int, default=100, help="calls at once of an instance")
+    parser.add_argument("--concurrency", type=int, default=100, help="concurrent calls per instance")
     given = parser.parse_args(arguments)
     kinds = list(zip(given.seconds, given.tokens, (False, True), strict=True))
     loads = [Load(calls, *kind, given.peak) for calls in given.calls_a_day for kind in kinds]

@@ -1,1 +1,1 @@
-"""The app behind the functions that function_app.py declares."""
+"""Implement the functions that function_app.py declares."""

@@ -1,4 +1,4 @@
-"""The exceptions that the app answers with a response of its own.
+"""Define the exceptions for which the app has a response of its own.
 
     GatewayError
       ├ BadRequest                 400  the request is malformed; `param` names the field
@@ -80,14 +80,14 @@ class ModelNotFound(GatewayError):
 
 
 class ResponseNotFound(GatewayError):
-    """The id has a form that Azure never gives to a stored response."""
+    """The id of the stored response is malformed: it must have 1 to 128 letters, digits, `_` and `-`."""
 
     status = 404
     type = "invalid_request_error"
     code = "response_not_found"
 
     def __init__(self) -> None:
-        super().__init__("No response has this id.")
+        super().__init__("No response has this id. Check the id.")
 
 
 class RequestTimeout(GatewayError):
@@ -98,7 +98,7 @@ class RequestTimeout(GatewayError):
     code = "request_timeout"
 
     def __init__(self) -> None:
-        super().__init__("The request's body did not arrive in time.")
+        super().__init__("The request's body did not arrive in time. Try again.")
 
 
 class RequestTooLarge(GatewayError):
@@ -236,7 +236,7 @@ class DeadlineExceeded(GatewayError):
 
 
 class InternalError(GatewayError):
-    """Callers get this for every exception that is no `GatewayError`."""
+    """Any exception other than a `GatewayError`."""
 
     status = 500
     code = "internal_error"

@@ -1,4 +1,4 @@
-"""The one gateway of this process: settings, Azure OpenAI clients, failover and health, built on first use."""
+"""Build the one gateway of this process on first use: settings, Azure OpenAI clients, failover and health."""
 
 import functools
 import logging
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Gateway:
-    """Everything that the functions of one process share."""
+    """Hold everything that the functions of one process share."""
 
     def __init__(self, settings: Settings) -> None:
         for warning in settings.warnings:
@@ -28,7 +28,7 @@ class Gateway:
 
 @functools.cache
 def shared_gateway() -> Gateway:
-    """Return the gateway of this process. Raise `SettingsError`, and try again at the next call."""
+    """Return the gateway of this process. Raise `SettingsError` if it cannot be built; the next call tries again."""
     return Gateway(Settings.from_env(os.environ))
 
 
@@ -40,7 +40,7 @@ async def reset() -> None:
 
 
 async def health_report() -> Report:
-    """Return the state of this process's endpoints. Invalid settings are a state, too."""
+    """Return the state of this process's endpoints. Report invalid settings as a state, too."""
     try:
         return await shared_gateway().health.check()
     except SettingsError as exc:

@@ -106,11 +106,11 @@ class Health:
         cooldown = max(endpoint.cooldowns_of(deployment), key=lambda cooldown: cooldown.started, default=NO_COOLDOWN)
         served = Finding(UP, "has just served a call", endpoint.served_at.get(deployment, -math.inf))
         remaining = cooldown.until - time.monotonic()
-        # A call that was served since shows that throttling is over.
+        # A call served after the cooldown began shows that the throttling is over.
         if cooldown.is_throttling and remaining > 0 and cooldown.started >= served.at:
             return Finding(THROTTLED, f"throttles calls; cooling down for another {remaining:.0f} s", cooldown.started)
         newest = max(served, self.findings.get(endpoint, served), key=lambda finding: finding.at)
-        # Trouble in calls outdates an earlier success, but no earlier failure.
+        # A newer cooldown outdates an earlier success, but an earlier failure is used for as long as it is fresh.
         if newest.is_fresh() and (newest.at > cooldown.started or newest.state != UP):
             return newest
         if endpoint not in self.probes:
@@ -147,7 +147,7 @@ class Health:
         except APIStatusError as exc:
             return self.interpret(exc.status_code, error_detail(exc.response.content))
         except UpstreamAuthError:
-            return DOWN, f"no token for the managed identity {self.settings.identity}; is it assigned to the app?"
+            return DOWN, f"no token for the managed identity {self.settings.identity}; check that it is assigned to the app"
         except TRANSPORT_ERRORS:
             return DOWN, "cannot be reached; check AZURE_OPENAI_ENDPOINT, and the resource's firewall"
         await response.aclose()
@@ -176,7 +176,7 @@ class Watch:
         self.last_status: str | None = None
 
     def note(self, report: Report) -> None:
-        """Log a report that is not healthy, and the recovery after one. Raise `Unhealthy` if nothing works."""
+        """Log the problems in a report, and the recovery from them. Raise `Unhealthy` if nothing works."""
         for position, finding in enumerate(report.findings, start=1):
             metrics.endpoint_up.set(finding.state == UP, {"gateway.endpoint": position})
             if finding.state != UP:
@@ -191,4 +191,4 @@ class Watch:
 
 
 class Unhealthy(Exception):
-    """No endpoint works. It fails the timer's invocation, which alerts can watch."""
+    """Fail the timer's invocation, so that alerts notice: no endpoint works, or the app is not configured."""

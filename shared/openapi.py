@@ -7,7 +7,7 @@ from typing import Any
 
 
 def description(path: str) -> dict[str, Any]:
-    """Return the description that is served at `path`. The other routes are beside it, whatever the route prefix is."""
+    """Return the OpenAPI document for a request to `path`. Its server URL is the folder of `path`, for any route prefix."""
     return {**document(), "servers": [{"url": path.rstrip("/").rpartition("/")[0] or "/"}]}
 
 

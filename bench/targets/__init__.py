@@ -1,1 +1,1 @@
-"""The baselines: each file is a program or a function app of its own."""
+"""Provide the baselines: each file is a program or a function app of its own."""

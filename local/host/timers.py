@@ -15,7 +15,7 @@ from local.host.worker import Function, FunctionFailed, Message, Worker
 logger = logging.getLogger(__name__)
 
 TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{2}):(\d{2})")
-# The time of the last run, before the first run.
+# Reported as the time of the last run until the timer has run once.
 NEVER = "0001-01-01T00:00:00"
 # The host monitors the schedule of timers that fire at longer intervals than this.
 MONITORED_INTERVAL = timedelta(minutes=1)
@@ -24,8 +24,8 @@ MONITORED_INTERVAL = timedelta(minutes=1)
 class Schedule:
     """Calculate when a timer fires, in local time.
 
-    Raise ValueError if `text` is neither a time span nor an NCRONTAB expression, which has six fields, of which the first
-    is for seconds, or five without that one. See https://github.com/atifaziz/NCrontab.
+    Raise ValueError if `text` is neither a time span nor an NCRONTAB expression of six fields (the first is for seconds) or
+    five (without seconds). See https://github.com/atifaziz/NCrontab.
     """
 
     def __init__(self, text: str) -> None:

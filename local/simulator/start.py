@@ -48,7 +48,7 @@ async def start_simulators(
         model = AzureOpenAISimulator((), keys=[key], pace=PACE)
     environ["AZURE_OPENAI_ENDPOINT"] = url = await servers.start(model.application())
     model.deployments = configured_deployments(environ)
-    lines.append(f"Model:     simulator of Azure OpenAI at {url}; it answers without a model")
+    lines.append(f"Model:     simulator of Azure OpenAI at {url}; it replies without a model")
     return lines
 
 

@@ -38,7 +38,7 @@ def caller_of(request: Request, settings: Settings) -> str:
             if hmac.compare_digest(key, known.key.encode()):
                 found = known.name
     if found is None:
-        raise Unauthorized("That caller key is not valid here.")
+        raise Unauthorized("This caller key is not valid. Ask the app's operator for one of its CALLER_KEYS.")
     return found
 
 

@@ -37,7 +37,7 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     except TimeoutError:
         raise RequestTimeout from None
     if size > limit:
-        raise RequestTooLarge(f"The request's body is larger than the {limit} bytes that this app accepts.")
+        raise RequestTooLarge(f"The request's body is larger than {limit} bytes, the limit of this app. Send a smaller one.")
     return bytes(body)
 
 

@@ -187,7 +187,7 @@ class ChatDeltas(StreamFilter):
     def end(self) -> bytes:
         if self.is_complete:
             return b""
-        # The last event may lack its end, and a carriage return its line feed.
+        # Complete a last event that lacks its blank line, or whose final \r still waits for a \n.
         output = self.feed(b"\n\n")
         if not self.is_complete:
             raise StreamInterrupted

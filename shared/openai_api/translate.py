@@ -42,9 +42,9 @@ def create_call(
 ) -> InferenceCall:
     """Return the call for a request that creates a chat completion, embeddings or a response.
 
-    The deployment is the path's, `deployment`, or else the body's `model`. The body goes out unchanged, or, where Azure
-    takes the deployment from it, with the deployment as its `model`; with STREAM_USAGE a streamed chat asks for usage.
-    Raise `BadRequest` and `ModelNotFound`.
+    `deployment` is the name in the path; if it is None, the body's `model` counts. The body goes out unchanged, unless
+    Azure takes the deployment from it (then its `model` is set to the deployment) or STREAM_USAGE applies (then a streamed
+    chat also requests its usage). Raise `BadRequest` and `ModelNotFound`.
     """
     fields = parse_fields(body)
     deployment = deployment_of(fields, settings, deployment)
@@ -69,8 +69,7 @@ def create_call(
 def ask_for_usage(fields: Fields, settings: Settings) -> bool:
     """Ask Azure for the usage at the end of a streamed chat, by setting `stream_options`. Return whether it was set.
 
-    It is left alone where the caller has set it, where it is malformed (Azure says so), and where the API version does
-    not know it.
+    Leave it alone if the caller has set it, if it is malformed (Azure rejects it), or if the API version lacks it.
     """
     try:
         options = msgspec.json.decode(fields.get("stream_options", NULL), type=Fields | None) or {}
@@ -113,7 +112,7 @@ def is_streamed(fields: Fields) -> bool:
 
 
 def deployment_of(fields: Fields, settings: Settings, model: str | None = None) -> str:
-    """Return the deployment behind `model`, or else behind the field `model`; the app's default if there is neither.
+    """Return the deployment for the argument `model`, else for the field of that name, else the app's default.
 
     Raise `BadRequest` and `ModelNotFound`.
     """

@@ -1,4 +1,4 @@
-"""The app's settings, read once and validated into one frozen object."""
+"""Read the app's settings once, and validate them into one frozen object."""
 
 import logging
 from collections.abc import Mapping
@@ -92,7 +92,7 @@ class Settings:
         Raise `SettingsError` with everything that is missing or invalid.
         """
         reader = SettingsReader(environ, dotenv)
-        # All are read below, but the schedule when the app loads, and the keys not always.
+        # Names become known when they are read. The schedule is read elsewhere, and the keys only if they are needed.
         reader.known |= {SCHEDULE_NAME, *KEY_NAMES}
         use_identity = reader.text("AUTHENTICATION").upper() == "AZURE"
         origins = reader.items("AZURE_OPENAI_ENDPOINT", origin)
@@ -140,17 +140,16 @@ def endpoints(reader: SettingsReader, origins: list[str], use_identity: bool) ->
     keys = reader.items(name, api_key)
     authentication = reader.text("AUTHENTICATION", "KEY")
     if authentication.upper() != "KEY":
-        not_azure = f"AUTHENTICATION is {quoted(authentication)}, which is not 'AZURE'"
-        reader.warnings.append(f"{not_azure}: an API key is used")
+        reader.warnings.append(f"AUTHENTICATION is {quoted(authentication)}, so an API key is used; set it to AZURE or KEY")
         if not keys:
-            reader.problems[name] += f"; {not_azure}, so an API key is needed"
+            reader.problems[name] += f"; AUTHENTICATION is {quoted(authentication)}: set it to AZURE, or give an API key"
     if keys and origins and len(keys) != len(origins):
         reader.problems[name] = f"has {len(keys)} keys for {len(origins)} endpoints; give one for each, in the same order"
     return tuple(Endpoint(*pair) for pair in zip(origins, keys, strict=False))
 
 
 def deployments(reader: SettingsReader, default: str) -> dict[str, str]:
-    """Return the deployment for each name that callers may use: its aliases, and its own unless that is another's alias."""
+    """Return the deployment for each name that callers may use. If a name is an alias and a deployment, the alias wins."""
     names = {default: default}
     for alias, deployment in reader.items("AZURE_OPENAI_DEPLOYMENTS", alias_pair, required=False):
         if names.setdefault(alias, deployment) != deployment:

@@ -50,7 +50,7 @@ def origin(text: str) -> str:
     if url.scheme == "http" and url.host not in LOOPBACK:
         raise ValueError("must begin with https:// (http:// is only for localhost)")
     if EXAMPLE_HOST in text:
-        raise ValueError("still has the example's NAME; replace it by the name of your resource")
+        raise ValueError("still has the example's NAME; replace it with the name of your resource")
     bare = f"{url.scheme}://{url.netloc.decode()}"
     if str(url).rstrip("/") != bare:
         raise ValueError(f"must be the bare URL of the resource: use {bare}")
@@ -67,7 +67,7 @@ def api_version(text: str) -> str:
 def deployment_name(text: str) -> str:
     """Return the name of a deployment, or an alias for one."""
     if not NAME.fullmatch(text):
-        raise ValueError(f"{quoted(text)} is not a deployment's name: 1 to 64 letters, digits, '-', '_' and '.'")
+        raise ValueError(f"{quoted(text)} is not a deployment's name; use 1 to 64 letters, digits, '-', '_' and '.'")
     return text
 
 
@@ -92,14 +92,14 @@ def printable(text: str) -> str:
     if text.startswith(UNRESOLVED_REFERENCE):
         raise ValueError("holds a Key Vault reference that did not resolve; a reference must be the whole setting")
     if not PRINTABLE.fullmatch(text):
-        raise ValueError("contains blanks, control characters or non-ASCII characters")
+        raise ValueError("must be printable ASCII without blanks")
     return text
 
 
 def api_key(text: str) -> str:
     """Return a key of an Azure OpenAI resource."""
     if text == EXAMPLE_KEY:
-        raise ValueError("still has the example's text; replace it by the resource's key, or set AUTHENTICATION=AZURE")
+        raise ValueError("still has the example's text; replace it with the resource's key, or set AUTHENTICATION=AZURE")
     return printable(text)
 
 

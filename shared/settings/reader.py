@@ -28,12 +28,12 @@ class SettingsReader:
                 # Windows editors write byte order marks.
                 self.file = dotenv_values(dotenv, interpolate=False, encoding="utf-8-sig")
             except (OSError, UnicodeDecodeError) as exc:
-                self.problems[dotenv.name] = f"cannot be read as a UTF-8 text file ({type(exc).__name__})"
+                self.problems[dotenv.name] = f"cannot be read ({type(exc).__name__}); make it a readable UTF-8 text file"
 
     def unknown(self) -> list[str]:
         """Return a warning for each name in the file that is not `known`, such as a misspelt one."""
         names = (name for name in self.file if name not in self.known)
-        return [f"{self.dotenv.name} has {name}, which is not a setting of this app" for name in names]
+        return [f"{self.dotenv.name} has {name}, which this app does not know; correct or remove it" for name in names]
 
     def text(self, name: str, default: str = "") -> str:
         """Return the setting's text without surrounding blanks, or `default` where it is missing, empty or unresolved."""

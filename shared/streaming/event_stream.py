@@ -26,8 +26,7 @@ class EventStreamResponse(StreamingResponse):
     """Stream what `events` makes of Azure's response, and close that response however the stream ends.
 
     Send a comment after every `KEEP_ALIVE_INTERVAL` of silence. End the stream with an error event, and without
-    `[DONE]`, when it fails or Azure sends nothing for `idle` seconds. Give up a client that takes nothing for `idle`
-    seconds. `StreamingResponse` contributes the headers, which have no content length.
+    `[DONE]`, when it fails or Azure sends nothing for `idle` seconds. Give up on a client that reads nothing for `idle` seconds. `StreamingResponse` contributes the headers, which have no content length.
     """
 
     def __init__(self, upstream: UpstreamResponse, events: StreamFilter, idle: float, content_type: str) -> None:
@@ -69,7 +68,7 @@ class EventStreamResponse(StreamingResponse):
         finally:
             await cancel(forwarding, disconnected)
             await self.upstream.aclose(SUCCEEDED if self.events.is_complete else outcome)
-            # A failed task's traceback leads to this frame.
+            # The traceback of a failed task refers to this frame; dropping the tasks breaks the cycle.
             del forwarding, disconnected
 
     async def forward(self, send: Send) -> None:
@@ -148,7 +147,7 @@ class EventStreamResponse(StreamingResponse):
 
 
 class ClientStalled(Exception):
-    """The client has taken nothing for too long."""
+    """Report that the client has taken nothing for too long."""
 
 
 def body_message(content: bytes, *, more: bool = True) -> Message:

@@ -82,7 +82,7 @@ class WholeEvents(StreamFilter):
         self.record.read_events(rest)
         if not self.is_complete and sse.has_data(rest):
             found = sse.data_of(rest)
-            # An event that lacks nothing but its end is complete.
+            # Accept a last event whose data is complete and only whose end is missing.
             if not (found and all(map(is_whole, found))):
                 raise StreamInterrupted
         self.progress = Progress.COMPLETE

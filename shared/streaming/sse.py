@@ -8,7 +8,7 @@ import re
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
 COMMENT = b": keep-alive\n\n"
 DONE = b"[DONE]"
-# Two line ends in a row end an event. A carriage return alone may be half of one, unless another follows.
+# Two line ends in a row end an event. A lone \r counts as a line end only before another \r: it may be half of \r\n.
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 WHOLE_EVENT = re.compile(b".*?(?:%s)|.+" % b"|".join(EVENT_ENDS), re.DOTALL)
 
@@ -51,7 +51,7 @@ class EventParser:
 
     @property
     def buffered(self) -> int:
-        """The size in bytes of the incomplete event."""
+        """Return the size in bytes of the incomplete event."""
         return len(self.buffer) + self.data_size
 
     def feed(self, chunk: bytes) -> list[bytes]:

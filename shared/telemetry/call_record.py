@@ -70,7 +70,7 @@ def interrupted(code: str, exc: Exception) -> Outcome:
 
 
 class CallRecord:
-    """One call, from before its first attempt to the end of its response.
+    """Record one call, from before its first attempt to the end of its response.
 
     `operation` is the path of an operation or `stored_response`; `deployment` may be empty; `headers` may have the
     caller's trace context.
@@ -163,7 +163,7 @@ class CallRecord:
             return
         uses_tokens = self.operation in GEN_AI_OPERATIONS
         if outcome == SUCCEEDED and self.has_error and (uses_tokens or self.metadata.status not in FINAL_STATES):
-            # A response that reports an error; a stored one that failed earlier was retrieved all right.
+            # The response reports an error. Retrieving a stored response that failed earlier is still a success.
             outcome = Outcome("upstream_error")
         self.outcome = outcome
         took = time.perf_counter() - self.started

@@ -1,4 +1,4 @@
-"""The metrics that the app records, by the names of OpenTelemetry's GenAI conventions.
+"""Define the metrics that the app records, by the names of OpenTelemetry's GenAI conventions.
 
 https://github.com/open-telemetry/semantic-conventions-genai, still in development. Names that begin with `gateway.`
 are the app's own. Without an SDK OpenTelemetry drops all values.

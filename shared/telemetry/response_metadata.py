@@ -30,7 +30,7 @@ class Choice(msgspec.Struct):
 
 
 class ResponseMetadata(msgspec.Struct):
-    """Everything in a response, or in an event of a stream, but the content."""
+    """The metadata of a response, or of an event of a stream."""
 
     id: str = ""
     model: str = ""

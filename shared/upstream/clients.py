@@ -41,7 +41,7 @@ class V1Client(FixedHeaders, AsyncOpenAI):
 
 
 class Clients:
-    """One client for each endpoint, in the order of the settings. They share a connection pool and a token."""
+    """Hold one client for each endpoint, in the order of the settings. They share a connection pool and a token."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

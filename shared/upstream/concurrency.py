@@ -4,7 +4,7 @@ from shared.errors import TooManyConcurrentRequests
 
 
 class Slots:
-    """The slots of one process, `limit` in number."""
+    """Manage the slots of one process, `limit` in number."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -19,7 +19,7 @@ class Slots:
 
 
 class Slot:
-    """One call's slot."""
+    """Hold one call's slot until it is released."""
 
     def __init__(self, slots: Slots) -> None:
         self.slots: Slots | None = slots

@@ -1,4 +1,4 @@
-"""One Azure OpenAI endpoint: send calls to it, and remember what they showed about its state."""
+"""Send calls to one Azure OpenAI endpoint, and remember what they showed about its state."""
 
 import time
 from dataclasses import dataclass, field
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 # Raised when no response, or only a part of it, has arrived: neither the SDK nor its transport wraps all of these.
 TRANSPORT_ERRORS = (APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
-# The SDK sets these about itself in each request.
+# Omit these headers, in which the SDK describes itself.
 SDK_HEADERS = {"x-stainless-retry-count": Omit(), "x-stainless-read-timeout": Omit()}
 
 
 @dataclass(frozen=True)
 class Cooldown:
-    """A time, in seconds, during which an endpoint or one deployment on it is asked last because of trouble there."""
+    """A period in which an endpoint, or one deployment on it, is tried last because a call failed there."""
 
     seconds: float
+    """The length of the period."""
     deployment: str | None = None
     """None: the whole endpoint."""
     is_throttling: bool = False
-    """Whether Azure throttles calls and nothing is broken."""
+    """Whether the cause is throttling and not a failure."""
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -96,5 +97,5 @@ class EndpointClient:
         self.served_at[deployment] = time.monotonic()
 
     def cooldowns_of(self, deployment: str) -> list[Cooldown]:
-        """Return the latest cooldowns of the whole endpoint and of `deployment` on it, over or not."""
+        """Return the latest cooldowns of the whole endpoint and of `deployment` on it, including expired ones."""
         return [self.cooldowns[name] for name in (None, deployment) if name in self.cooldowns]

@@ -58,7 +58,7 @@ class Failover:
         return UpstreamResponse(response, deadline, slot, record)
 
     async def first_response(self, call: InferenceCall, deadline: float, record: CallRecord) -> httpx2.Response:
-        """Try one endpoint after the other, until one succeeds or fails in a way that every other one would."""
+        """Try the endpoints in turn, until one succeeds or fails with an error that the others would return as well."""
         result: httpx2.Response | FailedAttempt | None = None
         unknown: FailedAttempt | None = None
         troubles: list[FailedAttempt] = []
@@ -81,12 +81,13 @@ class Failover:
                 else:
                     raise result.error
             if troubles:
-                # Even if the others lack a stored response: an endpoint in trouble may have it.
+                # This takes precedence over a missing stored response: an endpoint in trouble may have it.
                 raise with_retry_after(troubles)
             assert unknown
             raise unknown.error
         finally:
-            # The traceback of the exception leads to this frame, and a way back would keep the call in memory.
+            # The exception's traceback refers to this frame. If these variables referred back to it, the cycle would keep
+            # the call in memory.
             result = unknown = None
             troubles.clear()
 
@@ -117,7 +118,7 @@ class Failover:
 
 
 def with_retry_after(troubles: list[FailedAttempt]) -> GatewayError:
-    """Return the last error of `troubles`, with a Retry-After of the first endpoint to be ready again."""
+    """Return the last error of `troubles`, with the shortest Retry-After of all."""
     error = troubles[-1].error
     seconds = min(trouble.cooldown.seconds for trouble in troubles if trouble.cooldown)
     error.headers |= {"retry-after": str(math.ceil(seconds)), "retry-after-ms": str(math.ceil(seconds * 1000))}
@@ -125,8 +126,8 @@ def with_retry_after(troubles: list[FailedAttempt]) -> GatewayError:
 
 
 def cause_of(exc: Exception) -> str:
-    """Return what the log may say about a failed attempt: the system's own words. Other texts may quote the response."""
+    """Return the cause of a failed attempt for the log, with the text only of system errors: others may quote the response."""
     cause = exc.__cause__ or exc
     if isinstance(cause, socket.gaierror):
-        return f"{type(cause).__name__}: {cause}. Is the name in AZURE_OPENAI_ENDPOINT right?"
+        return f"{type(cause).__name__}: {cause}. Check the name in AZURE_OPENAI_ENDPOINT"
     return f"{type(cause).__name__}: {cause}" if isinstance(cause, OSError) else type(cause).__name__

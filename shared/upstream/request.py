@@ -47,7 +47,7 @@ class InferenceCall:
     stream: bool = False
     method: str = "POST"
     needs_stored_response: bool = False
-    """Whether it refers to a stored response, which only the endpoint that made it knows."""
+    """Whether it refers to a stored response, which exists only on the endpoint that created it."""
     query: Mapping[str, str | list[str]] = field(default_factory=dict)
     hides_usage: bool = False
-    """Whether the app has asked for the usage of a stream, which the client shall not see."""
+    """Whether the app itself requested the usage of a stream. If so, it removes the usage before the client gets it."""

@@ -1,4 +1,4 @@
-"""Azure's response to a call, while its body is being read."""
+"""Hold Azure's response to a call while its body is being read."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ from shared.upstream.response_headers import content_type, returned_headers
 
 
 class UpstreamResponse:
-    """Azure's response: the headers have been read, the body has not.
+    """Hold Azure's response: the headers have been read, the body has not.
 
     It holds a connection, the call's slot and its record. Closing it releases all three: use it as an async context
     manager, or call `aclose` with the call's outcome.
@@ -73,7 +73,7 @@ class UpstreamResponse:
 def chunk_reader(response: httpx2.Response) -> Callable[[], Awaitable[bytes]]:
     """Return a function that returns the body's next chunk."""
     if response.is_stream_consumed or "content-encoding" in response.headers:
-        # Azure has compressed it although we asked for identity; the client would not know.
+        # Decode it: Azure compressed it although the app asked for identity, and clients do not see Content-Encoding.
         decoded = response.aiter_bytes()
         return lambda: anext(decoded, b"")
     # Skips httpx2's own layers.

@@ -12,7 +12,7 @@ MAX_BODY_SIZE = 64 * 1024 * 1024
 
 
 class ResponseBody(httpx2.AsyncByteStream):
-    """The body, chunk by chunk as it arrives."""
+    """Read the body, chunk by chunk as it arrives."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.response = response
@@ -20,7 +20,8 @@ class ResponseBody(httpx2.AsyncByteStream):
         protocol = response.connection.protocol if response.connection else None
         self.closed = None if protocol is None else protocol.closed
         if self.closed:
-            # Once for a connection, which may break while it is idle as well: asyncio logs exceptions that nobody retrieves.
+            # Register it once per connection and leave it there, since an idle connection may break too: asyncio logs
+            # exceptions that are never retrieved.
             self.closed.remove_done_callback(retrieve_exception)
             self.closed.add_done_callback(retrieve_exception)
             self.closed.add_done_callback(self.interrupt)

@@ -34,9 +34,9 @@ from shared.upstream.response_headers import content_type, returned_headers
 
 logger = logging.getLogger(__name__)
 
-# The caller can fix the request, or needs the response to behave well.
+# The caller can fix the request or, after a 429, needs the response to know when to retry.
 VERBATIM_STATUSES = {400, 409, 413, 422, 429}
-# Seconds: where Azure names none, and the longest that is believed.
+# Seconds: the cooldown if Azure names none, and the longest that the app accepts from Azure.
 DEFAULT_COOLDOWN = 10.0
 MAX_COOLDOWN = 86400.0
 NUMBER = re.compile(r"\d{1,12}(\.\d+)?")
@@ -80,7 +80,7 @@ def classify(response: httpx2.Response, call: InferenceCall, position: int, advi
     logger.error("%s responded with %d %s", where, status, code)
     if status == 408 or 500 <= status <= 599:
         return FailedAttempt(UpstreamFailure(status, headers), Cooldown(seconds))
-    # Other 4xx and 3xx are about how this app calls, for example an API version that does not exist.
+    # Other 4xx and 3xx come from the app's own request or settings, for example an API version that does not exist.
     return FailedAttempt(UpstreamFailure(502, headers))
 
 

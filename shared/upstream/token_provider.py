@@ -33,7 +33,7 @@ REPLACEMENT_INTERVAL = 60.0
 # For a request with all its attempts, even if the response arrives byte by byte.
 TOKEN_DEADLINE = 20.0
 
-ADVICE = "Is it assigned to the app? On your own machine: have you run az login?"
+ADVICE = "Check that it is assigned to the app. On your own machine, run az login."
 TOKENS = re.compile(r"[\w-]{8,}\.[\w-]{8,}\.[\w.-]*")
 # An endpoint's response, up to the next message of the chain of credentials.
 QUOTED = re.compile(r"Content: .*?(?=\n\t|\nTo mitigate|\Z)", re.DOTALL)
@@ -123,7 +123,7 @@ class TokenProvider:
                 token = await asyncio.get_running_loop().run_in_executor(self.threads, ask)
             printable(token.token)
         except Exception as exc:
-            # azure-identity raises other exceptions than its own when it cannot read a response.
+            # azure-identity raises exceptions other than its own when it cannot read a response.
             cause = without_tokens(exc.message) if isinstance(exc, AzureError) else type(exc).__name__
             logger.error("No token for the app's identity. %s %s", ADVICE, cause)
             raise UpstreamAuthError from None

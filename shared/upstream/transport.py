@@ -37,9 +37,9 @@ def proxy_for(scheme: str, host: str) -> str | None:
 
 
 class Connector(aiohttp.TCPConnector):
-    """Discard a pooled connection on which bytes have arrived unasked.
+    """Discard a pooled connection that has received unsolicited bytes.
 
-    aiohttp would take them for the response to the next request, and that request's response for its successor's.
+    aiohttp would take them for the response to the next request. Each later response would then go to the wrong request.
     """
 
     async def connect(
@@ -56,17 +56,18 @@ class Connector(aiohttp.TCPConnector):
 
 
 class ConnectionUse:
-    """What aiohttp reports about the connection that a request uses."""
+    """Note whether aiohttp took a request's connection from the pool, and classify its failure."""
 
     reused_at: float | None = None
     """When it was taken from the pool, by the loop's clock; None for a new connection."""
 
     def is_stale(self, exc: aiohttp.ClientError) -> bool:
-        """Return whether `exc` shows that the server had closed it in the pool: it fails at once, before any response.
+        """Return whether `exc` shows a stale connection: the server had closed it in the pool, so the request fails at once,
+        before any response.
 
         Azure may have worked on a request that fails later, and charged for it.
         """
-        # aiohttp puts the beginning of a response there.
+        # `message` is a string unless a response has begun; then aiohttp puts its beginning there.
         has_begun = not isinstance(getattr(exc, "message", ""), str)
         if self.reused_at is None or has_begun:
             return False
@@ -78,10 +79,10 @@ async def note_reuse(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceCo
 
 
 class HttpClient(httpx2.AsyncClient):
-    """The HTTP client of the SDK, with at most `connections` connections. Failures are those of aiohttp.
+    """Send the SDK's requests, on at most `connections` connections. Requests raise aiohttp's exceptions.
 
     A connection attempt takes at most `CONNECT_TIMEOUT` and is made `connects` times. Deadlines and idle time-outs are
-    the callers' to set. A pooled connection that the server has closed is replaced by a new one.
+    the callers' to set. A pooled connection that the server has closed is replaced with a new one.
     """
 
     def __init__(self, connections: int, connects: int = 1) -> None:

@@ -22,7 +22,7 @@ def test_it_prints_the_functions_as_func_start_does(app: LocalApp) -> None:
     assert "\nFunctions:\n\n\tazure_chat_completions: " in app.output
     assert f"\n\tchat: [POST] http://localhost:{port}/api/chat\n" in app.output
     assert "made up for the simulators (AZURE_OPENAI_ENDPOINT is not set)" in app.output
-    assert re.search(r"simulator of Azure OpenAI at http://127\.0\.0\.1:\d+; it answers without a model", app.output)
+    assert re.search(r"simulator of Azure OpenAI at http://127\.0\.0\.1:\d+; it replies without a model", app.output)
 
 
 def test_the_chat_pages_address_comes_first(folder: Path) -> None:

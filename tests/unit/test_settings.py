@@ -64,7 +64,7 @@ def test_the_file_alone_is_enough(dotenv: Path) -> None:
 
 def test_a_misspelt_name_in_the_file_causes_a_warning(dotenv: Path) -> None:
     dotenv.write_text("AZURE_OPENAI_ENDPIONT=https://a.com\nAZURE_OPENAI_API_KEY=also\nCALLER_KEYS=\n")
-    assert settings(dotenv).warnings == ("azureopenai.env has AZURE_OPENAI_ENDPIONT, which is not a setting of this app",)
+    assert settings(dotenv).warnings == ("azureopenai.env has AZURE_OPENAI_ENDPIONT, which this app does not know; correct or remove it",)
 
 
 def test_variables_in_the_file_are_not_expanded(dotenv: Path) -> None:
@@ -115,12 +115,12 @@ def test_authentication_key_is_the_default(value: str) -> None:
 
 def test_a_misspelt_authentication_causes_a_warning() -> None:
     (warning,) = settings(AUTHENTICATION="AZRUE").warnings
-    assert "'AZRUE', which is not 'AZURE'" in warning
+    assert "'AZRUE', so an API key is used" in warning
 
 
 def test_a_misspelt_authentication_is_reported_as_the_reason_why_a_key_is_needed() -> None:
     problem = problems(AUTHENTICATION="AZRUE", AZURE_OPENAI_KEY="")["AZURE_OPENAI_KEY"]
-    assert problem == "is missing; AUTHENTICATION is 'AZRUE', which is not 'AZURE', so an API key is needed"
+    assert problem == "is missing; AUTHENTICATION is 'AZRUE': set it to AZURE, or give an API key"
 
 
 def test_the_key_is_also_read_from_its_second_name() -> None:
@@ -192,7 +192,7 @@ def test_dated_versions_previews_and_v1_are_accepted(version: str) -> None:
         ("AZURE_OPENAI_API_VERSION", "v2", "is not an API version"),
         ("AZURE_OPENAI_API_VERSION", "2024-1-1", "is not an API version"),
         ("AZURE_OPENAI_KEY", "KEY-OF-THE-RESOURCE", "still has the example's text"),
-        ("AZURE_OPENAI_KEY", "two words", "contains blanks"),
+        ("AZURE_OPENAI_KEY", "two words", "without blanks"),
         ("AZURE_OPENAI_KEY", "clé", "non-ASCII characters"),
         ("AZURE_OPENAI_KEY", REFERENCE, "did not resolve"),
         ("AZURE_OPENAI_KEY", f"a,{REFERENCE}", "did not resolve"),
