@@ -1,4 +1,4 @@
-"""Many concurrent calls, counted and not timed, and a soak test."""
+"""Test many concurrent calls by counting their results, and look for leaks with a soak test."""
 
 import asyncio
 import json
@@ -19,89 +19,89 @@ from tests.support.upstreams import Gateway, gateway_app
 pytestmark = [pytest.mark.anyio, pytest.mark.deep]
 
 BODY: Json = {"messages": [{"role": "user", "content": "Hello"}]}
-PIECES = "one and two and three"
-# Of the soak.
+REPLY = "one and two and three"
+# The soak test: its calls, the calls that warm the app up, its concurrent clients, and the share of calls with a fault.
 REQUESTS = 30_000
 WARM_UP = 3_000
-AT_ONCE = 32
-FAULTS = 0.05
-# What the runtime itself keeps of every invocation, for ever, and what else may come to it.
+CLIENTS = 32
+FAULT_RATE = 0.05
+# The runtime never frees what it keeps of each invocation. The slack is for all other growth.
 BYTES_PER_CALL = 1_900
 SLACK = 10_000_000
 
 
 @pytest.fixture
-async def callers() -> AsyncIterator[aiohttp.ClientSession]:
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
     timeout = aiohttp.ClientTimeout(total=110)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
-        yield session
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as client:
+        yield client
 
 
-async def post(callers: aiohttp.ClientSession, url: str, body: Json) -> tuple[int, str]:
-    async with callers.post(url, json=body, headers=CALLER) as response:
+async def post(client: aiohttp.ClientSession, url: str, body: Json) -> tuple[int, str]:
+    async with client.post(url, json=body, headers=CALLER) as response:
         return response.status, await response.text()
 
 
 @pytest.mark.parametrize("path", ["/api/chat", CHAT])
 async def test_300_slow_calls_are_in_flight_at_once_and_none_fails(
-    gateway: Gateway, model: Simulator, callers: aiohttp.ClientSession, path: str
+    gateway: Gateway, model: Simulator, client: aiohttp.ClientSession, path: str
 ) -> None:
     model.script({"hang": True, "times": 300})
-    calls = [asyncio.create_task(post(callers, gateway.app.url + path, BODY)) for _ in range(300)]
-    # None is answered before all have come, so all of them are there together.
+    calls = [asyncio.create_task(post(client, gateway.app.url + path, BODY)) for _ in range(300)]
+    # The simulator holds its responses back until the test permits them, so all calls are in flight at once.
     journal = await asyncio.to_thread(model.journal, requests=300)
-    assert [seen.ended for seen in journal] == [None] * 300
+    assert [request.ended for request in journal] == [None] * 300
     model.permit(300)
     assert Counter(status for status, _ in await asyncio.gather(*calls)) == {200: 300}
     assert len(model.journal()) == 300
 
 
 async def test_1000_slow_streams_are_open_at_once_and_none_fails(
-    gateway: Gateway, model: Simulator, callers: aiohttp.ClientSession
+    gateway: Gateway, model: Simulator, client: aiohttp.ClientSession
 ) -> None:
-    model.script({"reply": PIECES, "step": True, "times": 1000})
+    model.script({"reply": REPLY, "step": True, "times": 1000})
     body = {**BODY, "stream": True}
-    calls = [asyncio.create_task(post(callers, gateway.app.url + CHAT, body)) for _ in range(1000)]
+    calls = [asyncio.create_task(post(client, gateway.app.url + CHAT, body)) for _ in range(1000)]
     journal = await asyncio.to_thread(model.journal, requests=1000)
-    assert [seen.ended for seen in journal] == [None] * 1000
+    assert [request.ended for request in journal] == [None] * 1000
     model.permit(3000)
-    answers = await asyncio.gather(*calls)
-    assert Counter(status for status, _ in answers) == {200: 1000}
-    assert all(pieces_of(text) == PIECES and text.endswith("data: [DONE]\n\n") for _, text in answers)
+    responses = await asyncio.gather(*calls)
+    assert Counter(status for status, _ in responses) == {200: 1000}
+    assert all(reply_of(text) == REPLY and text.endswith("data: [DONE]\n\n") for _, text in responses)
     state = gateway.wait_for_state(lambda state: not state["calls_in_flight"])
     assert (state["calls_in_flight"], state["connections"], state["cooldowns"]) == (0, 0, [0])
 
 
-def pieces_of(stream: str) -> str:
+def reply_of(stream: str) -> str:
     events = (line.removeprefix("data: ") for line in stream.splitlines() if line.startswith("data: {"))
     choices = (choice for event in events for choice in json.loads(event)["choices"])
     return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
-TROUBLES: list[Json] = [
+FAULTS: list[Json] = [
     {"status": 429, "headers": {"retry-after-ms": "1"}},
     {"status": 500, "headers": {"retry-after-ms": "1"}},
     {"status": 400},
     {"reset": True},
-    {"cut": 1, "reply": PIECES},
+    {"cut": 1, "reply": REPLY},
 ]
 
 
 @pytest.mark.timeout(3600)
-async def test_a_soak_leaves_nothing_behind(shared_model: Simulator, folder: Path, callers: aiohttp.ClientSession) -> None:
-    """30,000 calls, one in twenty in trouble. The endpoint is in this process, so that the app's memory is its own."""
+async def test_30000_calls_leak_nothing(shared_model: Simulator, folder: Path, client: aiohttp.ClientSession) -> None:
+    """Send 30,000 calls, one in twenty with a fault, and measure the app's process. The simulator runs in the test's."""
     shared_model.clear()
     statuses: Counter[int] = Counter()
     with gateway_app(folder, PYTHONDEVMODE="") as gateway:
         gateway.configure(shared_model.url)
-        await soak(gateway, shared_model, callers, WARM_UP, Counter())
-        before, memory = await at_rest(gateway)
-        await soak(gateway, shared_model, callers, REQUESTS, statuses)
-        after, grown = await at_rest(gateway)
-    growth = grown - memory
+        await soak(gateway, shared_model, client, WARM_UP, Counter())
+        before, memory_before = await wait_until_idle(gateway)
+        await soak(gateway, shared_model, client, REQUESTS, statuses)
+        after, memory_after = await wait_until_idle(gateway)
+    growth = memory_after - memory_before
     print(f"{dict(statuses)}; {growth / 1e6:.1f} MB more, {growth / REQUESTS:.0f} bytes a call; {before} -> {after}")
     assert sum(statuses.values()) == REQUESTS
-    assert statuses[200] >= REQUESTS * (1 - 2 * FAULTS)
+    assert statuses[200] >= REQUESTS * (1 - 2 * FAULT_RATE)
     assert (after["calls_in_flight"], after["connections"]) == (0, 0)
     assert after["tasks"] <= before["tasks"]
     assert after["sockets"] <= before["sockets"]
@@ -109,26 +109,26 @@ async def test_a_soak_leaves_nothing_behind(shared_model: Simulator, folder: Pat
 
 
 async def soak(
-    gateway: Gateway, model: Simulator, callers: aiohttp.ClientSession, count: int, statuses: "Counter[int]"
+    gateway: Gateway, model: Simulator, client: aiohttp.ClientSession, count: int, statuses: "Counter[int]"
 ) -> None:
     numbers = iter(range(count))
-    choose = random.Random(count)
+    rng = random.Random(count)
 
-    async def caller() -> None:
+    async def send_calls() -> None:
         for number in numbers:
-            if choose.random() < FAULTS:
-                await asyncio.to_thread(model.script, choose.choice(TROUBLES))
+            if rng.random() < FAULT_RATE:
+                await asyncio.to_thread(model.script, rng.choice(FAULTS))
             body = {**BODY, "stream": number % 2 == 0, "max_tokens": number}
-            status, _ = await post(callers, gateway.app.url + (CHAT if number % 3 else "/api/chat"), body)
+            status, _ = await post(client, gateway.app.url + (CHAT if number % 3 else "/api/chat"), body)
             statuses[status] += 1
             if number % 1000 == 0:
                 await asyncio.to_thread(model.clear)
 
-    await asyncio.gather(*(caller() for _ in range(AT_ONCE)))
+    await asyncio.gather(*(send_calls() for _ in range(CLIENTS)))
 
 
-async def at_rest(gateway: Gateway) -> tuple[Json, int]:
-    """The app's state and the bytes of its memory, once all idle connections are gone."""
+async def wait_until_idle(gateway: Gateway) -> tuple[Json, int]:
+    """Wait until all idle connections are closed. Return the app's state, and the size of its memory in bytes."""
     await asyncio.sleep(KEEPALIVE_EXPIRY + 5)
     state = gateway.wait_for_state(lambda state: not state["calls_in_flight"])
     return state, resident_set(gateway.app.process.pid)

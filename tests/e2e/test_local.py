@@ -1,4 +1,4 @@
-"""`python -m local` as a user meets it: what it prints, where it takes settings from, and how it ends."""
+"""Test `python -m local` as a user runs it: its output, the sources of its settings, and how it ends."""
 
 import json
 import re
@@ -13,11 +13,11 @@ import pytest
 from shared.settings import SET_BY_AZURE
 from tests.support.processes import PROJECT, TIMEOUT, LocalApp, copy_app, local_app, settings_for, start_local
 
-# What shared/settings reads besides the settings: whether the app runs in Azure.
+# Besides the settings, shared/settings reads these, to find out whether the app runs in Azure.
 SET_BY_HOSTS = ("AZURE_FUNCTIONS_ENVIRONMENT", *SET_BY_AZURE)
 
 
-def test_it_prints_the_functions_as_func_start_does(app: LocalApp) -> None:
+def test_functions_are_printed_as_func_start_prints_them(app: LocalApp) -> None:
     port = app.url.rpartition(":")[2]
     assert "\nFunctions:\n\n\tazure_chat_completions: " in app.output
     assert f"\n\tchat: [POST] http://localhost:{port}/api/chat\n" in app.output
@@ -25,14 +25,14 @@ def test_it_prints_the_functions_as_func_start_does(app: LocalApp) -> None:
     assert re.search(r"simulator of Azure OpenAI at http://127\.0\.0\.1:\d+; it replies without a model", app.output)
 
 
-def test_the_chat_pages_address_comes_first(folder: Path) -> None:
+def test_the_url_of_the_chat_page_comes_first(folder: Path) -> None:
     with local_app(folder, PYTHONDEVMODE="") as app:
         first = app.output.splitlines()[0]
         assert first == f"Chat page: http://localhost:{app.port}/api/playground"
         assert app.http.get("/api/playground").status_code == 200
 
 
-def test_it_logs_invocations_as_the_host_does(app: LocalApp) -> None:
+def test_invocations_are_logged_as_the_host_logs_them(app: LocalApp) -> None:
     app.chat({"prompt": "Hello"})
     stamp = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\]"
     assert re.search(stamp + r" Executing 'Functions\.chat' \(Reason='This function was programmatically called", app.output)
@@ -46,25 +46,25 @@ def test_ask_prints_a_streamed_reply(folder: Path) -> None:
         app.wait_for("data: [DONE]")
         assert "$ curl -N http://localhost:" in app.output
         assert app.output.count('data: {"delta":') > 5
-        said = "".join(json.loads(delta)["delta"] for delta in re.findall(r'data: (\{"delta":.*\})', app.output))
-        assert "“What's up?”" in said
+        reply = "".join(json.loads(delta)["delta"] for delta in re.findall(r'data: (\{"delta":.*\})', app.output))
+        assert "“What's up?”" in reply
     finally:
         assert app.stop() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("state", ["idle", "streaming", "waiting for a token"])
-def test_it_ends_at_once_and_leaves_no_process_and_no_port(folder: Path, number: signal.Signals, state: str) -> None:
+def test_a_signal_stops_it_and_leaves_no_process_and_no_open_port(folder: Path, number: signal.Signals, state: str) -> None:
     app = LocalApp(start_local(copy_app(folder), "--port", "0", "--identity"))
-    with app.connection() as caller:
+    with app.connection() as client:
         if state == "idle":
-            # Taken by then: asyncio trips over a connection that comes while it stops to listen.
-            caller.sendall(b"GET /api/health/live HTTP/1.1\r\nhost: a\r\n\r\n")
-            assert caller.recv(12) == b"HTTP/1.1 200"
+            # A response shows that the connection is accepted: asyncio fails if one arrives while it stops listening.
+            client.sendall(b"GET /api/health/live HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
         else:
             app.model.script({"step": True})
             app.identity.script({"hang": state == "waiting for a token", "times": 9})
-            caller.sendall(b'POST /api/chat HTTP/1.1\r\nhost: a\r\ncontent-length: 29\r\n\r\n{"prompt":"Hi","stream":true}')
+            client.sendall(b'POST /api/chat HTTP/1.1\r\nhost: a\r\ncontent-length: 29\r\n\r\n{"prompt":"Hi","stream":true}')
             (app.identity if state == "waiting for a token" else app.model).journal(requests=1)
         children = Path(f"/proc/{app.process.pid}/task/{app.process.pid}/children")
         assert children.read_text() == ""
@@ -72,23 +72,23 @@ def test_it_ends_at_once_and_leaves_no_process_and_no_port(folder: Path, number:
     if number != signal.SIGKILL:
         assert app.output.endswith("Stopped.\n(end of output)\n")
         assert "Traceback" not in app.output
-    for address in (app.url, app.model.url, app.identity.url):
+    for url in (app.url, app.model.url, app.identity.url):
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+            socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
 
 
-@pytest.mark.parametrize("after", [0.1, 0.6, 1.2])
-def test_it_ends_while_it_starts(folder: Path, after: float) -> None:
+@pytest.mark.parametrize("seconds", [0.1, 0.6, 1.2])
+def test_it_can_be_stopped_while_it_starts(folder: Path, seconds: float) -> None:
     process = start_local(copy_app(folder), "--port", "0", "--ask", "Hello")
     try:
-        process.communicate(timeout=after)
+        process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.terminate()
     output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode in (0, -signal.SIGTERM), output
 
 
-def test_it_ends_while_it_asks(app: LocalApp, folder: Path) -> None:
+def test_it_can_be_stopped_while_it_waits_for_the_reply_to_ask(app: LocalApp, folder: Path) -> None:
     settings = settings_for(app)
     app.model.script({"hang": True})
     asking = LocalApp(start_local(copy_app(folder), "--port", "0", "--ask", "Hello", **settings))
@@ -97,7 +97,7 @@ def test_it_ends_while_it_asks(app: LocalApp, folder: Path) -> None:
     assert app.model.journal(ended=1)[0].disconnected
 
 
-def test_a_port_that_is_taken_is_one_clear_line(folder: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start_local(copy_app(folder), "--port", str(port))
@@ -109,14 +109,14 @@ def test_a_port_that_is_taken_is_one_clear_line(folder: Path) -> None:
     )
 
 
-def test_identity_and_no_simulator_exclude_each_other(folder: Path) -> None:
+def test_identity_and_no_simulator_are_mutually_exclusive(folder: Path) -> None:
     process = start_local(copy_app(folder), "--identity", "--no-simulator")
     output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
     assert "not allowed with" in output
 
 
-def test_with_settings_in_place_it_talks_to_that_endpoint(app: LocalApp, folder: Path) -> None:
+def test_an_endpoint_in_the_settings_replaces_the_simulator(app: LocalApp, folder: Path) -> None:
     with local_app(folder, **settings_for(app)) as configured:
         assert f"Model:     {app.model.url}" in configured.output
         assert f"Settings:  {', '.join(settings_for(app))} from the process environment" in configured.output
@@ -142,7 +142,7 @@ def test_settings_come_from_local_settings_json(app: LocalApp, folder: Path) -> 
         assert configured.stop() == 0
 
 
-def test_settings_come_from_the_dotenv_file_too(app: LocalApp, folder: Path) -> None:
+def test_settings_also_come_from_the_dotenv_file(app: LocalApp, folder: Path) -> None:
     copy_app(folder)
     content = "".join(f"{name}={value}\n" for name, value in settings_for(app).items())
     (folder / "azureopenai.env").write_text(content)
@@ -159,34 +159,34 @@ def test_settings_come_from_the_dotenv_file_too(app: LocalApp, folder: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("not JSON", "is ignored, because it is not a valid JSON object"),
         ('{"Values": {"STREAM_USAGE": "true"}}', "Failed to decrypt settings."),
     ],
 )
-def test_local_settings_that_cannot_be_used_are_told_about(folder: Path, content: str, told: str) -> None:
+def test_unusable_local_settings_are_reported(folder: Path, content: str, message: str) -> None:
     copy_app(folder)
     (folder / "local.settings.json").write_text(content)
     app = LocalApp(start_local(folder, "--port", "0"))
     try:
-        # With the other settings, and where a list of functions has not pushed it off the screen.
-        assert [line.startswith("Error:") for line in app.output.splitlines() if told in line] == [True, True]
+        # It is printed with the settings, and again after the list of functions, which may scroll them off the screen.
+        assert [line.startswith("Error:") for line in app.output.splitlines() if message in line] == [True, True]
     finally:
         assert app.stop() == 0
 
 
-def test_an_unknown_route_or_method_is_an_empty_404(app: LocalApp) -> None:
+def test_an_unknown_route_or_method_gets_an_empty_404(app: LocalApp) -> None:
     for response in (app.http.get("/api/chat"), app.http.post("/api/chats"), app.http.post("/chat")):
         assert (response.status_code, response.content) == (404, b"")
 
 
-def test_the_examples_hold_every_setting_and_work(folder: Path) -> None:
+def test_the_example_files_name_every_setting_and_work(folder: Path) -> None:
     example = json.loads((PROJECT / "local.settings.json.example").read_text())
     named = re.findall(r'"([A-Z][A-Z_]+)"', (PROJECT / "shared" / "settings" / "__init__.py").read_text())
     known = {name for name in named if "_" in name or name == "AUTHENTICATION"} - {"AZURE_OPENAI_API_KEY", *SET_BY_HOSTS}
     assert set(example["Values"]) - {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"} == known
-    env = {k: v for k, v in example["Values"].items() if k != "AzureWebJobsStorage"}
+    env = {name: value for name, value in example["Values"].items() if name != "AzureWebJobsStorage"}
     dotenv = (PROJECT / "azureopenai.env.example").read_text()
     assert {line.partition("=")[0] for line in dotenv.splitlines() if not line.startswith("#")} <= set(env)
     check = "import os; from shared.settings import Settings; Settings.from_env(os.environ)"
@@ -199,5 +199,5 @@ def test_the_examples_hold_every_setting_and_work(folder: Path) -> None:
 
 
 def fill_in(example: str) -> str:
-    """An example after somebody has put in what only they know."""
+    """Return an example file or value with its placeholders replaced, as a user would replace them."""
     return example.replace("https://NAME.", "https://name.").replace("KEY-OF-THE-RESOURCE", "a-key")

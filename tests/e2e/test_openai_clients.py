@@ -1,4 +1,4 @@
-"""OpenAI's own SDKs and what builds on them, against the app, by nothing but another address and another key."""
+"""Test that OpenAI's SDKs, and LangChain on top of them, work with the app after a change of URL and key."""
 
 import json
 import os
@@ -37,47 +37,47 @@ class Event(BaseModel):
 
 
 @pytest.fixture(scope="module", params=["2025-04-01-preview", "v1"])
-def called_app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+def keyed_app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
     with local_app(tmp_path_factory.mktemp("app"), **SETTINGS, AZURE_OPENAI_API_VERSION=request.param) as app:
         yield app
 
 
 @pytest.fixture(params=[OpenAI, AsyncOpenAI, AzureOpenAI, AsyncAzureOpenAI], ids=lambda kind: kind.__name__)
-def sdk(called_app: LocalApp, request: pytest.FixtureRequest) -> Iterator[SDK]:
-    """Every class of the SDK, with the app behind it."""
-    called_app.model.clear()
-    sdk = SDK(called_app, request.param)
+def sdk(keyed_app: LocalApp, request: pytest.FixtureRequest) -> Iterator[SDK]:
+    """Connect each of the SDK's clients to the app."""
+    keyed_app.model.clear()
+    sdk = SDK(keyed_app, request.param)
     yield sdk
     sdk.close()
 
 
 @pytest.fixture
-def other(called_app: LocalApp) -> Iterator[Callable[..., SDK]]:
-    """Makes clients with options of their own."""
-    called_app.model.clear()
-    made: list[SDK] = []
+def make_sdk(keyed_app: LocalApp) -> Iterator[Callable[..., SDK]]:
+    """Return a function that connects a client with the given options."""
+    keyed_app.model.clear()
+    sdks: list[SDK] = []
 
     def make(**options: Any) -> SDK:
-        made.append(SDK(called_app, OpenAI, **options))
-        return made[-1]
+        sdks.append(SDK(keyed_app, OpenAI, **options))
+        return sdks[-1]
 
     yield make
-    for sdk in made:
+    for sdk in sdks:
         sdk.close()
 
 
-def test_a_completion_is_what_the_sdk_expects(sdk: SDK) -> None:
+def test_the_sdk_reads_a_completion(sdk: SDK) -> None:
     sdk.app.model.script({"reply": "Hello to you"})
     completion = sdk.result(sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES, temperature=0.5))
     assert completion.choices[0].message.content == "Hello to you"
     assert completion.usage.completion_tokens == 2
-    (seen,) = sdk.app.model.journal()
-    body = json.loads(seen.body)
+    (request,) = sdk.app.model.journal()
+    body = json.loads(request.body)
     assert body["temperature"] == 0.5
-    assert "prod-4o" in (body["model"], seen.path.split("/")[3])
+    assert "prod-4o" in (body["model"], request.path.split("/")[3])
 
 
-def test_a_stream_brings_its_pieces_and_its_usage(sdk: SDK) -> None:
+def test_the_sdk_reads_the_chunks_and_the_usage_of_a_stream(sdk: SDK) -> None:
     sdk.app.model.script({"reply": "one and two"})
     chunks = sdk.events(
         sdk.client.chat.completions.create(
@@ -88,23 +88,23 @@ def test_a_stream_brings_its_pieces_and_its_usage(sdk: SDK) -> None:
     assert chunks[-1].usage.completion_tokens == 2
 
 
-def test_the_sdks_own_stream_helper_works(sdk: SDK) -> None:
+def test_the_sdks_stream_helper_works(sdk: SDK) -> None:
     sdk.app.model.script({"reply": "one and two"})
     events, completion = sdk.events_and_completion(sdk.client.chat.completions.stream(model="gpt-4o", messages=MESSAGES))
     assert [event.delta for event in events if event.type == "content.delta"] == ["", "one and", " two"]
     assert completion.choices[0].message.content == "one and two"
 
 
-def test_a_tool_is_called_and_its_result_answered(sdk: SDK) -> None:
+def test_a_tool_is_called_and_its_result_appears_in_the_reply(sdk: SDK) -> None:
     create = sdk.client.chat.completions.create
     message = sdk.result(create(model="gpt-4o", messages=MESSAGES, tools=[WEATHER])).choices[0].message
     (call,) = message.tool_calls
     assert (call.function.name, json.loads(call.function.arguments)) == ("weather", WEATHER_ARGUMENTS)
-    answered = [*MESSAGES, message, {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]
-    assert "sunny" in sdk.result(create(model="gpt-4o", messages=answered, tools=[WEATHER])).choices[0].message.content
+    with_result = [*MESSAGES, message, {"role": "tool", "tool_call_id": call.id, "content": "sunny"}]
+    assert "sunny" in sdk.result(create(model="gpt-4o", messages=with_result, tools=[WEATHER])).choices[0].message.content
 
 
-def test_a_streamed_tool_call_brings_its_arguments(sdk: SDK) -> None:
+def test_the_sdk_reads_the_arguments_of_a_streamed_tool_call(sdk: SDK) -> None:
     call = sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES, tools=[WEATHER], stream=True)
     deltas = [chunk.choices[0].delta for chunk in sdk.events(call) if chunk.choices]
     calls = [delta.tool_calls[0] for delta in deltas if delta.tool_calls]
@@ -122,14 +122,14 @@ def test_structured_output_is_parsed(sdk: SDK) -> None:
 @pytest.mark.parametrize("encoding", [None, "float", "base64"])
 def test_embeddings_come_in_either_encoding(sdk: SDK, encoding: str | None) -> None:
     options = {"encoding_format": encoding} if encoding else {}
-    made = sdk.result(sdk.client.embeddings.create(model="embed-3", input=["one", "two"], dimensions=8, **options))
-    assert [item.index for item in made.data] == [0, 1]
+    response = sdk.result(sdk.client.embeddings.create(model="embed-3", input=["one", "two"], dimensions=8, **options))
+    assert [item.index for item in response.data] == [0, 1]
     if encoding == "base64":
-        assert isinstance(made.data[0].embedding, str)
+        assert isinstance(response.data[0].embedding, str)
     else:
-        assert len(made.data[0].embedding) == 8
-        assert sum(number**2 for number in made.data[0].embedding) == pytest.approx(1, abs=1e-5)
-    assert made.usage.total_tokens > 0
+        assert len(response.data[0].embedding) == 8
+        assert sum(number**2 for number in response.data[0].embedding) == pytest.approx(1, abs=1e-5)
+    assert response.usage.total_tokens > 0
 
 
 def test_a_response_can_follow_another(sdk: SDK) -> None:
@@ -141,7 +141,7 @@ def test_a_response_can_follow_another(sdk: SDK) -> None:
     assert json.loads(sdk.app.model.journal()[0].body)["model"] == "prod-4o"
 
 
-def test_a_streamed_response_brings_its_events(sdk: SDK) -> None:
+def test_the_sdk_reads_the_events_of_a_streamed_response(sdk: SDK) -> None:
     sdk.app.model.script({"reply": "one and two"})
     events = sdk.events(sdk.client.responses.create(model="gpt-4o", input="Hello", stream=True))
     assert [event.delta for event in events if event.type == "response.output_text.delta"] == ["one and", " two"]
@@ -151,90 +151,90 @@ def test_a_streamed_response_brings_its_events(sdk: SDK) -> None:
 
 def test_stored_responses_are_read_listed_and_deleted(sdk: SDK) -> None:
     stored = sdk.client.responses
-    made = sdk.result(stored.create(model="gpt-4o", input="Hello", background=True))
-    assert sdk.result(stored.retrieve(made.id)).status == "queued"
-    listed = sdk.result(stored.input_items.list(made.id, order="asc", limit=5, include=["reasoning.encrypted_content"]))
+    created = sdk.result(stored.create(model="gpt-4o", input="Hello", background=True))
+    assert sdk.result(stored.retrieve(created.id)).status == "queued"
+    listed = sdk.result(stored.input_items.list(created.id, order="asc", limit=5, include=["reasoning.encrypted_content"]))
     assert listed.data[0].content[0].text == "Hello"
     query = sdk.app.model.journal()[-1].query
     query.pop("api-version", None)
     assert query == {"order": "asc", "limit": "5", "include[]": "reasoning.encrypted_content"}
-    assert sdk.result(stored.cancel(made.id)).status == "cancelled"
-    assert sdk.result(stored.delete(made.id)) is None
+    assert sdk.result(stored.cancel(created.id)).status == "cancelled"
+    assert sdk.result(stored.delete(created.id)) is None
     with pytest.raises(openai.NotFoundError):
-        sdk.result(stored.retrieve(made.id))
+        sdk.result(stored.retrieve(created.id))
 
 
-def test_the_models_are_the_deployments_and_aliases(other: Callable[..., SDK]) -> None:
-    models = other().client.models
+def test_the_models_are_the_deployments_and_aliases(make_sdk: Callable[..., SDK]) -> None:
+    models = make_sdk().client.models
     assert [model.id for model in models.list()] == ["gpt-4o-mini", "prod-4o", "embed-3", "gpt-4o"]
     assert models.retrieve("gpt-4o").object == "model"
-    with pytest.raises(openai.NotFoundError) as refused:
+    with pytest.raises(openai.NotFoundError) as raised:
         models.retrieve("gpt-5")
-    assert refused.value.code == "model_not_found"
+    assert raised.value.code == "model_not_found"
 
 
 class TestErrors:
-    """Each class of the SDK's errors, from what should raise it."""
+    """Test that each failure raises the SDK's class for it."""
 
-    def test_a_wrong_key_is_an_authentication_error(self, other: Callable[..., SDK]) -> None:
-        with pytest.raises(openai.AuthenticationError) as refused:
-            other(api_key="a-key-that-nobody-has").client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
-        assert refused.value.code == "invalid_api_key"
+    def test_a_wrong_key_is_an_authentication_error(self, make_sdk: Callable[..., SDK]) -> None:
+        with pytest.raises(openai.AuthenticationError) as raised:
+            make_sdk(api_key="an-unknown-key").client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
+        assert raised.value.code == "invalid_api_key"
 
     def test_an_unknown_model_is_not_found(self, sdk: SDK) -> None:
-        with pytest.raises(openai.NotFoundError) as refused:
+        with pytest.raises(openai.NotFoundError) as raised:
             sdk.result(sdk.client.chat.completions.create(model="gpt-5", messages=MESSAGES))
-        assert refused.value.code == "model_not_found"
+        assert raised.value.code == "model_not_found"
         assert sdk.app.model.journal() == []
 
     def test_an_unknown_response_is_not_found(self, sdk: SDK) -> None:
-        with pytest.raises(openai.NotFoundError) as refused:
+        with pytest.raises(openai.NotFoundError) as raised:
             sdk.result(sdk.client.responses.retrieve("resp_unknown"))
-        assert "Response with id 'resp_unknown' not found" in str(refused.value)
+        assert "Response with id 'resp_unknown' not found" in str(raised.value)
 
     def test_an_unknown_previous_response_is_a_bad_request(self, sdk: SDK) -> None:
-        with pytest.raises(openai.BadRequestError) as refused:
+        with pytest.raises(openai.BadRequestError) as raised:
             sdk.result(sdk.client.responses.create(model="gpt-4o", input="a", previous_response_id="resp_unknown"))
-        assert refused.value.param == "previous_response_id"
+        assert raised.value.param == "previous_response_id"
 
-    def test_a_content_filter_is_a_bad_request_with_its_reasons(self, sdk: SDK) -> None:
+    def test_filtered_content_is_a_bad_request_with_the_reasons(self, sdk: SDK) -> None:
         sdk.app.model.script({"status": 400})
-        with pytest.raises(openai.BadRequestError) as refused:
+        with pytest.raises(openai.BadRequestError) as raised:
             sdk.result(sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES))
-        assert refused.value.code == "content_filter"
-        assert isinstance(refused.value.body, dict)
-        assert refused.value.body["innererror"] == payloads.CONTENT_FILTER["error"]["innererror"]
+        assert raised.value.code == "content_filter"
+        assert isinstance(raised.value.body, dict)
+        assert raised.value.body["innererror"] == payloads.CONTENT_FILTER["error"]["innererror"]
 
     def test_throttling_is_a_rate_limit_error(self, sdk: SDK) -> None:
         sdk.app.model.script({"status": 429, "headers": {"retry-after": "7"}})
-        with pytest.raises(openai.RateLimitError) as refused:
+        with pytest.raises(openai.RateLimitError) as raised:
             sdk.result(sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES))
-        assert refused.value.response.headers["retry-after"] == "7"
+        assert raised.value.response.headers["retry-after"] == "7"
 
-    def test_the_sdk_waits_for_as_long_as_azure_says(self, other: Callable[..., SDK]) -> None:
-        sdk = other(max_retries=1)
+    def test_the_sdk_waits_as_long_as_azure_says(self, make_sdk: Callable[..., SDK]) -> None:
+        sdk = make_sdk(max_retries=1)
         sdk.app.model.script({"status": 429, "headers": {"retry-after-ms": "1500"}})
         started = time.monotonic()
         assert sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES).choices
-        # Its own pause would be half a second.
+        # By itself, the SDK would wait for half a second.
         assert time.monotonic() - started >= 1.5
         assert len(sdk.app.model.journal()) == 2
 
-    def test_no_answer_in_time_is_a_timeout_error(self, other: Callable[..., SDK]) -> None:
-        sdk = other(timeout=0.5)
+    def test_no_response_in_time_is_a_timeout_error(self, make_sdk: Callable[..., SDK]) -> None:
+        sdk = make_sdk(timeout=0.5)
         sdk.app.model.script({"hang": True})
         with pytest.raises(openai.APITimeoutError):
             sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
         assert sdk.app.model.journal(ended=1)[0].disconnected
 
     @pytest.mark.parametrize("script", [{"status": 500}, {"status": 401}, {"status": 404}])
-    def test_what_callers_cannot_fix_is_a_server_error(self, sdk: SDK, script: Json) -> None:
+    def test_a_failure_that_callers_cannot_fix_is_a_server_error(self, sdk: SDK, script: Json) -> None:
         sdk.app.model.script(script)
         with pytest.raises(openai.InternalServerError):
             sdk.result(sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES))
 
     @pytest.mark.parametrize("operation", ["chat", "responses"])
-    def test_a_stream_that_breaks_off_raises(self, sdk: SDK, operation: str) -> None:
+    def test_an_interrupted_stream_raises_an_error(self, sdk: SDK, operation: str) -> None:
         sdk.app.model.script({"reply": "one and two and three", "cut": 1})
         if operation == "chat":
             call = sdk.client.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True)
@@ -244,25 +244,25 @@ class TestErrors:
             sdk.events(call)
 
 
-def test_langchain_chats_streams_and_embeds(called_app: LocalApp) -> None:
-    called_app.model.clear()
-    address: Any = {"base_url": f"{called_app.url}/api/v1", "api_key": CALLER_KEY, "max_retries": 0}
-    chat = ChatOpenAI(model="gpt-4o", **address)
+def test_langchain_chats_streams_and_embeds(keyed_app: LocalApp) -> None:
+    keyed_app.model.clear()
+    options: Any = {"base_url": f"{keyed_app.url}/api/v1", "api_key": CALLER_KEY, "max_retries": 0}
+    chat = ChatOpenAI(model="gpt-4o", **options)
     assert "Hello" in chat.invoke("Hello").content
-    called_app.model.script({"reply": "one and two"})
+    keyed_app.model.script({"reply": "one and two"})
     assert [chunk.content for chunk in chat.stream("Hello") if chunk.content] == ["one and", " two"]
-    embeddings = OpenAIEmbeddings(model="embed-3", check_embedding_ctx_length=False, **address)
+    embeddings = OpenAIEmbeddings(model="embed-3", check_embedding_ctx_length=False, **options)
     assert len(embeddings.embed_query("Hello")) == 1536
 
 
 @needs_node
-def test_the_javascript_sdk_does_the_same(called_app: LocalApp) -> None:
-    called_app.model.clear()
-    called_app.model.script({"reply": "Hello to you"}, {"reply": "one and two"})
+def test_the_javascript_sdk_works_as_well(keyed_app: LocalApp) -> None:
+    keyed_app.model.clear()
+    keyed_app.model.script({"reply": "Hello to you"}, {"reply": "one and two"})
     run = subprocess.run(
         ["node", "client.js"],
         cwd=NODE_FOLDER,
-        env={"PATH": os.environ["PATH"], "OPENAI_BASE_URL": f"{called_app.url}/api/v1", "OPENAI_API_KEY": CALLER_KEY},
+        env={"PATH": os.environ["PATH"], "OPENAI_BASE_URL": f"{keyed_app.url}/api/v1", "OPENAI_API_KEY": CALLER_KEY},
         capture_output=True,
         text=True,
         timeout=60,
