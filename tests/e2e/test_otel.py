@@ -1,4 +1,4 @@
-"""Telemetry on its way out: over OTLP and to Azure Monitor, from a running app to receivers on loopback."""
+"""Test the export of telemetry from a running app, over OTLP and to Azure Monitor, with a receiver on loopback."""
 
 import gzip
 import json
@@ -23,29 +23,29 @@ from tests.support.upstreams import Upstreams
 
 DOCUMENT = (PROJECT / "docs" / "telemetry.md").read_text()
 QUERIES = re.findall(r"```kusto\n(.+?)```", DOCUMENT, re.DOTALL)
-PROMPT, REPLY = "prompt-that-nobody-may-read", "reply-that-nobody-may-read"
-# A function key can come like this.
+PROMPT, REPLY = "confidential-prompt", "confidential-reply"
+# Sent as `code`, a query parameter that may hold a function key.
 SECRET = "function-key-0123456789"
 SCOPE = "azure_functions_openai"
 KEY = "InstrumentationKey=00000000-0000-0000-0000-000000000000"
-# Appended to the app: what the runtime says of the invocation, beside an answer of the app's.
+# Appended to the app: a route that sends a call to Azure, and returns the invocation's traceparent in a header.
 TRACED = """
 
 @app.route(route="test/traced", methods=["POST"], auth_level=OPEN)
 async def test_traced(req: Request, context: func.Context) -> Response:
     gateway = shared_gateway()
-    answer = await passthrough.create(req, gateway.failover, "tests", CHAT_COMPLETIONS)
-    answer.headers["x-invocation"] = context.trace_context.trace_parent
-    return answer
+    response = await passthrough.create(req, gateway.failover, "tests", CHAT_COMPLETIONS)
+    response.headers["x-invocation"] = context.trace_context.trace_parent
+    return response
 """
 
 
 class Receiver:
-    """Takes what exporters send, and keeps it."""
+    """Receive telemetry from exporters, and keep it."""
 
     def __init__(self) -> None:
         self.raw: list[bytes] = []
-        self.came = threading.Condition()
+        self.arrived = threading.Condition()
         self.spans: list[Any] = []
         self.metrics: dict[str, Any] = {}
         self.services: set[str] = set()
@@ -53,50 +53,51 @@ class Receiver:
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=1 << 26)
-        application.router.add_post("/v1/traces", self.traces)
-        application.router.add_post("/v1/metrics", self.values)
-        application.router.add_post("/v2.1/track", self.track)
+        application.router.add_post("/v1/traces", self.receive_traces)
+        application.router.add_post("/v1/metrics", self.receive_metrics)
+        application.router.add_post("/v2.1/track", self.receive_envelopes)
         return application
 
     @contextmanager
-    def keeping(self, body: bytes) -> Iterator[None]:
-        with self.came:
+    def recording(self, body: bytes) -> Iterator[None]:
+        """Keep `body`. When the context ends, notify the tests that wait for its contents."""
+        with self.arrived:
             self.raw.append(body)
             yield
-            self.came.notify_all()
+            self.arrived.notify_all()
 
-    async def traces(self, request: web.Request) -> web.Response:
+    async def receive_traces(self, request: web.Request) -> web.Response:
         body = await request.read()
-        told = ExportTraceServiceRequest.FromString(body)
-        with self.keeping(body):
-            for resource in told.resource_spans:
+        export = ExportTraceServiceRequest.FromString(body)
+        with self.recording(body):
+            for resource in export.resource_spans:
                 self.services |= {a.value.string_value for a in resource.resource.attributes if a.key == "service.name"}
                 for scope in resource.scope_spans:
                     self.spans += [(scope.scope.name, span) for span in scope.spans]
         return web.Response(content_type="application/x-protobuf")
 
-    async def values(self, request: web.Request) -> web.Response:
+    async def receive_metrics(self, request: web.Request) -> web.Response:
         body = await request.read()
-        told = ExportMetricsServiceRequest.FromString(body)
-        with self.keeping(body):
-            for resource in told.resource_metrics:
+        export = ExportMetricsServiceRequest.FromString(body)
+        with self.recording(body):
+            for resource in export.resource_metrics:
                 for scope in resource.scope_metrics:
                     self.metrics |= {metric.name: metric for metric in scope.metrics}
         return web.Response(content_type="application/x-protobuf")
 
-    async def track(self, request: web.Request) -> web.Response:
-        """Azure Monitor's ingestion: a list of envelopes, or one per line; aiohttp unpacks gzip by itself."""
+    async def receive_envelopes(self, request: web.Request) -> web.Response:
+        """Receive envelopes as Azure Monitor does, in a list or one per line. aiohttp decompresses gzip itself."""
         body = await request.read()
         body = gzip.decompress(body) if body[:2] == b"\x1f\x8b" else body
         envelopes = json.loads(body) if body.startswith(b"[") else [json.loads(line) for line in body.splitlines()]
-        with self.keeping(body):
+        with self.recording(body):
             self.envelopes += envelopes
         return web.json_response({"itemsReceived": len(envelopes), "itemsAccepted": len(envelopes), "errors": []})
 
     def own_spans(self, count: int) -> list[Any]:
-        """The app's spans, as soon as that many have come."""
-        with self.came:
-            assert self.came.wait_for(lambda: len(self.spans_of(SCOPE)) >= count, TIMEOUT), self.spans
+        """Return the app's own spans as soon as there are at least `count`."""
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.spans_of(SCOPE)) >= count, TIMEOUT), self.spans
             return self.spans_of(SCOPE)
 
     def spans_of(self, scope: str) -> list[Any]:
@@ -113,7 +114,7 @@ def receiver(upstreams: Upstreams) -> tuple[Receiver, str]:
 
 
 def exercise(app: LocalApp) -> None:
-    """A chat, a stream, one that breaks off and one that is refused, with texts that nobody may read."""
+    """Send a chat, a stream, a stream that is interrupted and a chat that fails, all with confidential texts."""
     app.model.script(
         {"reply": REPLY},
         {"reply": f"{REPLY} {REPLY}"},
@@ -126,27 +127,27 @@ def exercise(app: LocalApp) -> None:
 
 
 def test_spans_and_metrics_reach_an_otlp_endpoint(folder: Path, receiver: tuple[Receiver, str]) -> None:
-    received, address = receiver
+    received, url = receiver
     settings = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": address,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": url,
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "PYTHON_ENABLE_OPENTELEMETRY": "true",
     }
-    trace, caller = secrets.token_hex(16), secrets.token_hex(8)
+    trace, parent = secrets.token_hex(16), secrets.token_hex(8)
     body = {"messages": [{"role": "user", "content": PROMPT}]}
     with local_app(folder, extra_code=TRACED, **settings) as app:
-        headers = {"traceparent": f"00-{trace}-{caller}-01"}
+        headers = {"traceparent": f"00-{trace}-{parent}-01"}
         response = app.http.post("/api/test/traced", json=body, headers=headers)
         (span,) = received.own_spans(1)
-        (seen,) = app.model.journal()
+        (request,) = app.model.journal()
         exercise(app)
-    # The invocation is a span of the host's, in the caller's trace, and the call to Azure one in the invocation's.
+    # The host's span of the invocation is in the caller's trace, and is the parent of the app's span of the call to Azure.
     invocation = response.headers["x-invocation"].split("-")
     assert invocation[1] == trace
-    assert invocation[2] != caller
+    assert invocation[2] != parent
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (trace, invocation[2])
-    assert seen.headers["traceparent"] == f"00-{trace}-{span.span_id.hex()}-01"
-    # The rest came at the latest when the app ended.
+    assert request.headers["traceparent"] == f"00-{trace}-{span.span_id.hex()}-01"
+    # The app exports the remaining spans before it exits.
     assert len(received.own_spans(5)) == 5
     assert received.services == {"azure-functions-openai"}
     assert {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"} < set(received.metrics)
@@ -155,48 +156,50 @@ def test_spans_and_metrics_reach_an_otlp_endpoint(folder: Path, receiver: tuple[
     for text in (PROMPT, REPLY, SECRET):
         assert text.encode() not in received.all_bytes()
         assert text not in app.output
-    # The runtime's HTTP server makes spans too, whose query strings would have held the key.
+    # The runtime's HTTP server creates spans too, and their query strings would have contained the key.
     assert received.spans_of("fastapi")
 
 
-def test_without_the_runtimes_switch_the_callers_trace_goes_on(folder: Path, receiver: tuple[Receiver, str]) -> None:
-    received, address = receiver
-    trace, caller = secrets.token_hex(16), secrets.token_hex(8)
-    with local_app(folder, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{address}/v1/traces", OTEL_SERVICE_NAME="mine") as app:
-        app.chat({"prompt": PROMPT}, headers={"traceparent": f"00-{trace}-{caller}-01"})
+def test_without_the_runtimes_setting_the_span_continues_the_callers_trace(
+    folder: Path, receiver: tuple[Receiver, str]
+) -> None:
+    received, url = receiver
+    trace, parent = secrets.token_hex(16), secrets.token_hex(8)
+    with local_app(folder, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{url}/v1/traces", OTEL_SERVICE_NAME="mine") as app:
+        app.chat({"prompt": PROMPT}, headers={"traceparent": f"00-{trace}-{parent}-01"})
     (span,) = received.own_spans(1)
-    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (trace, caller)
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (trace, parent)
     assert received.services == {"mine"}
     assert received.metrics == {}
 
 
-def test_a_call_without_a_trace_of_its_own_is_recorded(folder: Path, receiver: tuple[Receiver, str]) -> None:
-    received, address = receiver
-    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": address, "PYTHON_ENABLE_OPENTELEMETRY": "true"}
+def test_a_call_without_a_traceparent_is_recorded(folder: Path, receiver: tuple[Receiver, str]) -> None:
+    received, url = receiver
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "PYTHON_ENABLE_OPENTELEMETRY": "true"}
     with local_app(folder, **settings) as app:
         app.chat({"prompt": PROMPT})
     assert len(received.own_spans(1)) == 1
 
 
-def test_an_endpoint_that_is_down_disturbs_nobody(folder: Path) -> None:
+def test_calls_succeed_while_the_otlp_endpoint_is_down(folder: Path) -> None:
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
     with local_app(folder, **settings, OTEL_BSP_SCHEDULE_DELAY="100") as app:
         for _ in range(5):
             assert app.chat({"prompt": PROMPT}).status_code == 200
 
 
-def test_azure_monitor_gets_spans_and_metrics_by_the_runtimes_switch(folder: Path, receiver: tuple[Receiver, str]) -> None:
-    received, address = receiver
+def test_the_runtimes_setting_sends_spans_and_metrics_to_azure_monitor(folder: Path, receiver: tuple[Receiver, str]) -> None:
+    received, url = receiver
     settings = {
         "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
-        "APPLICATIONINSIGHTS_CONNECTION_STRING": f"{KEY};IngestionEndpoint={address};LiveEndpoint={address}",
-        # What the exporter tells of itself, and asks for, would go to the internet.
+        "APPLICATIONINSIGHTS_CONNECTION_STRING": f"{KEY};IngestionEndpoint={url};LiveEndpoint={url}",
+        # Otherwise the exporter would send statistics about itself to the internet, and ask there for its configuration.
         "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": "true",
         "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED": "true",
-        # Without it, Azure Monitor takes five spans a second.
+        # Without a sampler, Azure Monitor takes five spans a second.
         "OTEL_TRACES_SAMPLER": "microsoft.fixed_percentage",
         "OTEL_TRACES_SAMPLER_ARG": "1",
-        # Where it keeps what could not be sent.
+        # Here the exporter keeps telemetry that it could not send.
         "TMPDIR": str(folder.parent),
     }
     with local_app(folder, **settings) as app:
@@ -211,18 +214,18 @@ def test_azure_monitor_gets_spans_and_metrics_by_the_runtimes_switch(folder: Pat
     ]
     assert len(calls) == 4
     assert all(call["gateway.attempts"] == "1" for call in calls)
-    # All that the queries ask for does arrive.
+    # Every dimension that the documented queries read has arrived.
     arrived = {name for envelope in received.envelopes for name in envelope["data"]["baseData"].get("properties") or ()}
-    asked = set(re.findall(r'customDimensions\["(.+?)"\]', "".join(QUERIES)))
-    assert len(asked) == 6
-    assert asked <= arrived
+    queried = set(re.findall(r'customDimensions\["(.+?)"\]', "".join(QUERIES)))
+    assert len(queried) == 6
+    assert queried <= arrived
     for text in (PROMPT, REPLY, SECRET):
         assert text.encode() not in received.all_bytes()
         assert text not in app.output
 
 
 @needs_node
-def test_microsofts_parser_knows_what_the_queries_mean() -> None:
+def test_microsofts_parser_accepts_the_documented_queries() -> None:
     wrong = ["customMetrics | where nme == 'a'", "customMetrics | wher name == 'a'"]
     errors = errors_in([*QUERIES, *wrong])
     assert len(QUERIES) == 4
@@ -237,7 +240,7 @@ def test_the_documented_versions_are_the_tested_ones() -> None:
     assert set(named) <= set(development)
 
 
-def test_a_missing_exporter_is_named_and_the_app_works() -> None:
+def test_a_missing_exporter_is_named_and_does_not_stop_the_app() -> None:
     code = """
 import sys
 sys.modules["opentelemetry.exporter"] = None
@@ -246,16 +249,16 @@ logging.basicConfig()
 from shared.telemetry import exporters
 exporters.configure({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"})
 """
-    ended = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=TIMEOUT)
-    assert ended.returncode == 0, ended.stderr
-    assert "add opentelemetry-exporter-otlp-proto-http to requirements.txt" in ended.stderr
+    run = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=TIMEOUT)
+    assert run.returncode == 0, run.stderr
+    assert "add opentelemetry-exporter-otlp-proto-http to requirements.txt" in run.stderr
 
 
 def test_importing_the_app_imports_no_sdk_and_no_exporter() -> None:
     code = "import sys, function_app; print([m for m in sys.modules if re.match(PATTERN, m)])"
     pattern = r"opentelemetry\.(sdk|exporter|proto)|azure\.monitor"
     code = f"import re; PATTERN = {pattern!r}; {code}"
-    ended = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=TIMEOUT, check=True
     )
-    assert ended.stdout.strip() == "[]"
+    assert run.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""An app that records what it tells, with nothing told yet."""
+"""Run an app that records its telemetry, and discard earlier telemetry before each test."""
 
 from collections.abc import Iterator
 
@@ -15,5 +15,5 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_before(gateway: Gateway) -> None:
+def discard_earlier_telemetry(gateway: Gateway) -> None:
     collect_telemetry(gateway)

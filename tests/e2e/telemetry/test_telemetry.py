@@ -1,4 +1,4 @@
-"""What calls add up to, the traces that they belong to, and their lines in the log."""
+"""Test the totals of many calls, their traces, and their lines in the access log."""
 
 import re
 import secrets
@@ -51,25 +51,25 @@ def test_tokens_add_up_over_200_mixed_calls(gateway: Gateway, model: Simulator) 
 
 
 class TestTraces:
-    def test_azure_gets_the_span_in_the_callers_trace(self, gateway: Gateway, model: Simulator) -> None:
+    def test_the_call_to_azure_continues_the_callers_trace(self, gateway: Gateway, model: Simulator) -> None:
         trace, parent = secrets.token_hex(16), secrets.token_hex(8)
         headers = {**CALLER, "traceparent": f"00-{trace}-{parent}-01", "tracestate": "vendor=1"}
         gateway.http.post(CHAT, json=MESSAGES, headers=headers).raise_for_status()
         (span,) = collect_telemetry(gateway)["spans"]
-        (seen,) = model.journal()
+        (request,) = model.journal()
         assert (span["trace_id"], span["parent"]) == (trace, parent)
-        assert seen.headers["traceparent"] == f"00-{trace}-{span['span_id']}-01"
-        assert seen.headers["tracestate"] == "vendor=1"
+        assert request.headers["traceparent"] == f"00-{trace}-{span['span_id']}-01"
+        assert request.headers["tracestate"] == "vendor=1"
 
     @pytest.mark.parametrize("traceparent", ["00-nonsense", "", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
-    def test_nonsense_begins_a_trace_of_the_apps_own(self, gateway: Gateway, model: Simulator, traceparent: str) -> None:
+    def test_an_invalid_traceparent_starts_a_new_trace(self, gateway: Gateway, model: Simulator, traceparent: str) -> None:
         headers = {**CALLER, "traceparent": traceparent}
         gateway.http.post(CHAT, json=MESSAGES, headers=headers).raise_for_status()
         (span,) = collect_telemetry(gateway)["spans"]
         assert span["parent"] is None
         assert span["span_id"] in model.journal()[0].headers["traceparent"]
 
-    def test_a_caller_who_is_not_sampled_is_not_recorded(self, gateway: Gateway, model: Simulator) -> None:
+    def test_a_call_in_an_unsampled_trace_records_no_span(self, gateway: Gateway, model: Simulator) -> None:
         headers = {**CALLER, "traceparent": f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"}
         gateway.http.post(CHAT, json=MESSAGES, headers=headers).raise_for_status()
         found = collect_telemetry(gateway)
@@ -78,12 +78,12 @@ class TestTraces:
         assert model.journal()[0].headers["traceparent"].endswith("-00")
 
 
-class TestLines:
-    def test_of_a_chat_has_what_an_operator_asks_for(self, gateway: Gateway, model: Simulator) -> None:
+class TestAccessLog:
+    def test_a_chat_is_logged_with_its_metadata(self, gateway: Gateway, model: Simulator) -> None:
         trace = secrets.token_hex(16)
         headers = {**CALLER, "traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"}
         response = gateway.http.post(CHAT, json=MESSAGES, headers=headers)
-        line = line_with(gateway, f"trace_id={trace}")
+        line = logged_fields(gateway, f"trace_id={trace}")
         usage = response.json()["usage"]
         expected = {
             "caller": "tests",
@@ -103,10 +103,10 @@ class TestLines:
         assert 0 <= int(duration) < 60_000
         assert line == expected
 
-    def test_of_a_finished_stream_reaches_the_output(self, gateway: Gateway, model: Simulator) -> None:
+    def test_a_finished_stream_is_logged_with_its_usage(self, gateway: Gateway, model: Simulator) -> None:
         body = {**MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
         response = gateway.http.post(CHAT, json=body, headers=CALLER)
-        line = line_with(gateway, f"apim_request_id={response.headers['apim-request-id']}")
+        line = logged_fields(gateway, f"apim_request_id={response.headers['apim-request-id']}")
         (entry,) = model.journal(ended=1)
         assert (line["stream"], line["status"]) == ("true", "200")
         assert (line["input_tokens"], line["output_tokens"]) == (
@@ -116,22 +116,22 @@ class TestLines:
         assert int(line["first_chunk_ms"]) <= int(line["duration_ms"])
         assert "error" not in line
 
-    def test_of_an_abandoned_stream_reaches_the_output(self, gateway: Gateway, model: Simulator) -> None:
+    def test_a_disconnect_during_a_stream_is_logged(self, gateway: Gateway, model: Simulator) -> None:
         model.script({"reply": "one and two and three", "step": True})
         with gateway.http.stream("POST", CHAT, json={**MESSAGES, "stream": True}, headers=CALLER) as response:
             next(response.iter_bytes())
-        line = line_with(gateway, f"apim_request_id={response.headers['apim-request-id']}")
+        line = logged_fields(gateway, f"apim_request_id={response.headers['apim-request-id']}")
         assert (line["status"], line["error"]) == ("200", "caller_gone")
         assert "input_tokens" not in line
 
-    def test_no_header_of_azures_can_forge_one(self, gateway: Gateway, model: Simulator) -> None:
+    def test_a_header_from_azure_cannot_forge_fields(self, gateway: Gateway, model: Simulator) -> None:
         model.script({"status": 200, "raw": "{}", "headers": {"apim-request-id": "forged status=999 caller=nobody"}})
         gateway.http.post(CHAT, json=MESSAGES, headers=CALLER)
-        assert line_with(gateway, "apim_request_id=forgedstatus999callernobody")["status"] == "200"
+        assert logged_fields(gateway, "apim_request_id=forgedstatus999callernobody")["status"] == "200"
 
 
-def line_with(gateway: Gateway, text: str) -> dict[str, str]:
-    """The fields of the line that has `text`, as soon as it is there."""
+def logged_fields(gateway: Gateway, text: str) -> dict[str, str]:
+    """Wait for the line of the access log that contains `text`, and return its fields."""
     gateway.app.wait_for(text)
     (line,) = (line for line in gateway.app.output.splitlines() if text in line and "Call " in line)
     return dict(re.findall(r"(\w+)=(\S+)", line))
