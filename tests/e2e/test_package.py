@@ -1,4 +1,4 @@
-"""What is deployed is the app and nothing else, and it needs nothing else."""
+"""Test that a deployment has the app and nothing else, and that the app needs nothing else."""
 
 import json
 import os
@@ -13,8 +13,8 @@ import pytest
 from tests.support import packaging
 from tests.support.processes import PROJECT
 
-# What lies beside the app, or will: secrets, settings, and what tools make.
-PLANTED = (
+# Files beside the app that a deployment must leave out: secrets, settings, documents, and the output of tools.
+EXCLUDED = (
     ".azure/config.json",
     ".azure/prod/.env",
     ".coverage",
@@ -54,24 +54,24 @@ PLANTED = (
     "tests/node/node_modules/openai/index.js",
     "tests/x",
 )
-NAMES = """
+LIST_FUNCTIONS = """
 import json, function_app
 print(json.dumps(sorted(function.get_function_name() for function in function_app.app.get_functions())))
 """
 
 
-def the_app() -> set[str]:
-    """All that is to be deployed."""
+def app_files() -> set[str]:
+    """Return the paths of all files that a deployment must have."""
     modules = {path for path in packaging.tracked_files() if re.fullmatch(r"shared/[\w/]+\.(py|html|css|js|json)", path)}
     return {"function_app.py", "host.json", "requirements.txt", *modules}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project as it is on the disk of somebody who has worked on it for a while."""
+    """Return a copy of the project with the files that collect in a developer's folder."""
     folder = tmp_path_factory.mktemp("project")
     packaging.copy_files(PROJECT, packaging.tracked_files(), folder)
-    for path in PLANTED:
+    for path in EXCLUDED:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).touch()
     return folder
@@ -79,7 +79,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def package(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What Core Tools would publish of it."""
+    """Return a folder with the files that Core Tools would publish."""
     folder = tmp_path_factory.mktemp("package")
     funcignore = (project / ".funcignore").read_text()
     paths = {path for path in packaging.files_in(project) if packaging.is_published(funcignore, path)}
@@ -89,7 +89,7 @@ def package(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def azure_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python as in Azure, with the runtime and requirements.txt and nothing else."""
+    """Return a Python as in Azure: it has the runtime, the packages in requirements.txt, and nothing else."""
     folder = tmp_path_factory.mktemp("azure") / "venv"
     required = (PROJECT / "requirements-local.txt").read_text()
     (runtime,) = re.findall(r"^azure-functions-runtime==\S+$", required, re.MULTILINE)
@@ -101,22 +101,21 @@ def azure_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_exactly_the_app_is_published(package: Path) -> None:
-    assert packaging.files_in(package) == the_app()
+    assert packaging.files_in(package) == app_files()
 
 
-def test_azd_which_reads_funcignore_as_git_would_deploys_the_same(project: Path, tmp_path: Path) -> None:
+def test_azd_deploys_the_same_files(project: Path, tmp_path: Path) -> None:
+    # azd reads .funcignore as git reads .gitignore.
     git = ["git", f"--git-dir={tmp_path / 'git'}", f"--work-tree={project}"]
     subprocess.run([*git, "init", "-q"], check=True)
     listing = [*git, "ls-files", "-z", "--others", "--exclude-from=.funcignore"]
     listed = subprocess.run(listing, cwd=project, capture_output=True, text=True, check=True).stdout
-    assert set(filter(None, listed.split("\0"))) == the_app()
+    assert set(filter(None, listed.split("\0"))) == app_files()
 
 
 @pytest.mark.deep
 @pytest.mark.timeout(600)
-def test_what_is_published_loads_with_nothing_but_its_requirements(
-    package: Path, azure_python: Path, tmp_path: Path
-) -> None:
+def test_the_published_app_needs_only_its_requirements(package: Path, azure_python: Path, tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     packaging.copy_files(PROJECT, {"local/__init__.py", "local/host/__init__.py", "local/host/worker.py"}, tools)
     shutil.copy(PROJECT / "tests" / "support" / "load_package.py", tools)
@@ -125,26 +124,26 @@ def test_what_is_published_loads_with_nothing_but_its_requirements(
     run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
-    # What the project's own environment finds, without the runtime.
-    here = [sys.executable, "-c", NAMES]
+    # Compare with the functions that the project's own environment finds, without the runtime.
+    here = [sys.executable, "-c", LIST_FUNCTIONS]
     names = subprocess.run(here, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True).stdout
     assert found["functions"] == json.loads(names) != []
     assert found["imports"] > 0
-    # What sends telemetry is for those who want it.
+    # These export telemetry, and only users who want that install them.
     assert found["missing"] == ["opentelemetry.exporter", "opentelemetry.sdk"]
 
 
-def test_an_image_has_exactly_the_app(project: Path) -> None:
+def test_an_image_contains_exactly_the_app(project: Path) -> None:
     sources = packaging.copied_paths((PROJECT / "Dockerfile").read_text())
     assert sources == {"requirements.txt", "host.json", "function_app.py", "shared"}
     for source in sources:
         assert (PROJECT / source).exists()
     dockerignore = (PROJECT / ".dockerignore").read_text()
-    assert {path for path in packaging.files_in(project) if packaging.is_in_build_context(dockerignore, path)} == the_app()
+    assert {path for path in packaging.files_in(project) if packaging.is_in_build_context(dockerignore, path)} == app_files()
 
 
 @pytest.mark.parametrize(
-    ("pattern", "hit", "missed"),
+    ("pattern", "matched", "unmatched"),
     [
         ("infra", ["infra", "infra/main.bicep", "infra.md", "infra-old/x"], ["infrastructure.py", "shared/infra"]),
         ("/infra", ["infra/main.bicep"], ["shared/infra"]),
@@ -154,18 +153,20 @@ def test_an_image_has_exactly_the_app(project: Path) -> None:
         ("docs/*/x", ["docs/a/x", "docs/a/x/y"], ["docs/x", "docs/a/b/x"]),
     ],
 )
-def test_patterns_begin_at_the_root_and_end_with_a_word(pattern: str, hit: list[str], missed: list[str]) -> None:
-    assert [path for path in hit + missed if packaging.matches(pattern, path)] == hit
+def test_patterns_of_funcignore_match_from_the_root_to_the_end_of_a_word(
+    pattern: str, matched: list[str], unmatched: list[str]
+) -> None:
+    assert [path for path in matched + unmatched if packaging.matches(pattern, path)] == matched
 
 
-def test_exclamation_marks_win_but_for_what_is_never_packed() -> None:
+def test_exclamation_marks_win_except_for_files_that_are_never_published() -> None:
     for funcignore in ("shared\n!shared/x\n", "!shared/x\nshared\n"):
         assert packaging.is_published(funcignore, "shared/x")
         assert packaging.is_published(funcignore, "shared/x/y")
         assert not packaging.is_published(funcignore, "shared/y")
     assert packaging.is_published("\n  \n# shared\n", "shared/y")
-    for never in (".git/config", "a/.vscode/x", "a/.gitignore", "local.settings.json", "Local.Settings.json", ".funcignore"):
-        assert not packaging.is_published(f"!{never}", never)
+    for path in (".git/config", "a/.vscode/x", "a/.gitignore", "local.settings.json", "Local.Settings.json", ".funcignore"):
+        assert not packaging.is_published(f"!{path}", path)
 
 
 def test_the_last_pattern_of_dockerignore_wins() -> None:
@@ -177,7 +178,7 @@ def test_the_last_pattern_of_dockerignore_wins() -> None:
     assert packaging.is_in_build_context("# *\nx\n", "a/x")
 
 
-def test_copied_knows_all_forms_of_copy() -> None:
+def test_all_forms_of_copy_in_a_dockerfile_are_found() -> None:
     dockerfile = r"""
     FROM x AS first
     COPY --chown=a:b --chmod=755 ./one two/ /there/

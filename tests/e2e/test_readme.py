@@ -19,13 +19,13 @@ from tests.support.processes import PROJECT, TIMEOUT, LocalApp, local_app
 
 README, API, SETTINGS = page("README.md"), page("docs/api.md"), page("docs/settings.md")
 LOCAL = page("local/README.md")
-# The pages that show commands and programs. CONTRIBUTING's are what the tests and .ci/run do themselves.
+# The pages that show commands and programs. CONTRIBUTING is not one: the tests and .ci/run use its commands themselves.
 GUIDES = "\n".join([README, LOCAL, *(path.read_text() for path in sorted(PROJECT.glob("docs/*.md")))])
 COMMANDS = commands(GUIDES)
 KEY = "a-caller-key-of-the-readme"
-# These need Azure, Core Tools or a terminal of one's own; docs/deploy.md says that they have not been verified.
+# These need Azure, Core Tools or a user's own terminal; docs/deploy.md says that they have not been verified.
 ELSEWHERE = re.compile(r"az |azd |func |azurite |source |cp local\.settings|APP_URL=|GROUP=|KEY=|curl \$")
-# Each of these is what tests and .ci/run do themselves.
+# The tests and .ci/run install the requirements themselves.
 SET_UP = re.compile(r"python3\.13 -m venv |\.venv/bin/python -m pip install -r requirements-(local|dev)\.txt")
 
 
@@ -35,39 +35,41 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
         yield app
 
 
-def here(text: str, app: LocalApp) -> str:
+def filled_in(text: str, app: LocalApp) -> str:
     """Return `text` with the URL and the key of `app`."""
     text = text.replace("localhost:7071", f"127.0.0.1:{app.port}").replace("https://APP.azurewebsites.net", app.url)
     return text.replace("CALLER_KEY", KEY)
 
 
-def test_every_command_is_run_here_or_known_to_run_elsewhere() -> None:
-    left = [line for line in COMMANDS if not (ELSEWHERE.match(line) or SET_UP.match(line))]
-    assert {line.split()[0] for line in left} == {"make", "curl", ".venv/bin/python"}
-    assert len(left) > 6
+def test_every_command_is_tested_or_listed_as_an_exception() -> None:
+    remaining = [line for line in COMMANDS if not (ELSEWHERE.match(line) or SET_UP.match(line))]
+    assert {line.split()[0] for line in remaining} == {"make", "curl", ".venv/bin/python"}
+    assert len(remaining) > 6
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("curl") and not ELSEWHERE.match(line)])
-def test_curl_commands_are_answered(app: LocalApp, command: str) -> None:
-    run = subprocess.run(["bash", "-c", f"{here(command, app)} -sS --fail"], capture_output=True, text=True, timeout=TIMEOUT)
+def test_curl_commands_succeed(app: LocalApp, command: str) -> None:
+    run = subprocess.run(
+        ["bash", "-c", f"{filled_in(command, app)} -sS --fail"], capture_output=True, text=True, timeout=TIMEOUT
+    )
     assert run.returncode == 0, run.stderr
     assert ("data: [DONE]" in run.stdout) == ('"stream": true' in command)
     assert ("simulator" if " -d " in command else "gpt-4o-mini") in run.stdout.replace('","', "")
 
 
-def test_the_addresses_answer(app: LocalApp) -> None:
-    (address,) = set(re.findall(r"<(http://localhost:7071/\S+)>", README))
-    assert app.http.get(here(address, app)).status_code == 200
+def test_the_url_in_the_readme_works(app: LocalApp) -> None:
+    (url,) = set(re.findall(r"<(http://localhost:7071/\S+)>", README))
+    assert app.http.get(filled_in(url, app)).status_code == 200
 
 
 @pytest.mark.parametrize("target", [line.split()[1] for line in COMMANDS if line.startswith("make")])
-def test_make_has_the_target(target: str) -> None:
+def test_make_has_each_target_in_the_guides(target: str) -> None:
     subprocess.run(["make", "-n", target], cwd=PROJECT, capture_output=True, check=True)
 
 
-def test_without_make_the_same_is_run() -> None:
+def test_the_command_without_make_is_the_one_that_make_runs() -> None:
     make = ["make", "-n", "--no-print-directory", "start"]
-    # Not as a part of the make that may run the tests.
+    # Without the variables of the make that may be running the tests, this one does not count as a part of it.
     environ = {"PATH": os.environ["PATH"]}
     run = subprocess.run(make, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True)
     (command,) = (line for line in COMMANDS if line.startswith(".venv/bin/python -m local"))
@@ -76,12 +78,12 @@ def test_without_make_the_same_is_run() -> None:
 
 @pytest.mark.parametrize("program", blocks("python", GUIDES))
 def test_python_programs_run(app: LocalApp, program: str) -> None:
-    asks = {
+    calls = {
         "AzureOpenAI": 'client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "a"}])',
         "ChatOpenAI": 'print(chat.invoke("Hi"), len(embeddings.embed_query("Hi")))',
     }
-    more = next((ask for name, ask in asks.items() if f"import {name}" in program), "")
-    code = f"{here(program, app)}\n{more}"
+    call = next((call for name, call in calls.items() if f"import {name}" in program), "")
+    code = f"{filled_in(program, app)}\n{call}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT)
     assert run.returncode == 0, run.stderr
 
@@ -89,12 +91,12 @@ def test_python_programs_run(app: LocalApp, program: str) -> None:
 @needs_node
 @pytest.mark.parametrize("program", blocks("js", GUIDES))
 def test_javascript_programs_run(app: LocalApp, program: str) -> None:
-    command = ["node", "--input-type=module", "-e", here(program, app)]
+    command = ["node", "--input-type=module", "-e", filled_in(program, app)]
     run = subprocess.run(command, cwd=NODE_FOLDER, capture_output=True, text=True, timeout=TIMEOUT)
     assert run.returncode == 0, run.stderr
 
 
-def test_the_routes_are_those_that_the_app_prints(app: LocalApp) -> None:
+def test_the_documented_routes_are_those_that_the_app_prints(app: LocalApp) -> None:
     documented: set[tuple[str, str]] = set()
     for cell, *_ in table("method, route |", API):
         methods: list[str] = []
@@ -105,8 +107,8 @@ def test_the_routes_are_those_that_the_app_prints(app: LocalApp) -> None:
     assert documented == {(method, route) for methods, route in printed for method in methods.split(",")}
 
 
-class Recording(dict[str, str]):
-    """An environment that knows what it was asked for."""
+class RecordingEnviron(dict[str, str]):
+    """Record which settings are read from this environment."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -115,19 +117,19 @@ class Recording(dict[str, str]):
             AZURE_OPENAI_API_VERSION="v1",
             AZURE_OPENAI_CHATGPT_DEPLOYMENT="chat",
         )
-        self.asked: set[str] = set()
+        self.read: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
-        self.asked.add(name)
+        self.read.add(name)
         return super().get(name, default)
 
 
-def test_the_settings_are_those_that_the_code_reads() -> None:
+def test_the_documented_settings_are_those_that_the_code_reads() -> None:
     rows = {re.findall("`(.+?)`", cell)[0]: default.strip("`") for cell, _, default in table("app setting |", SETTINGS)}
-    environ = Recording()
+    environ = RecordingEnviron()
     found, schedule = Settings.from_env(environ, Path("absent.env")), health_check_schedule(environ, Path("absent.env"))
-    of_hosts = {"AZURE_FUNCTIONS_ENVIRONMENT", *SET_BY_AZURE}
-    assert set(rows) | {"AZURE_OPENAI_API_KEY"} == environ.asked - of_hosts | {"AZURE_OPENAI_API_KEY"}
+    set_by_hosts = {"AZURE_FUNCTIONS_ENVIRONMENT", *SET_BY_AZURE}
+    assert set(rows) | {"AZURE_OPENAI_API_KEY"} == environ.read - set_by_hosts | {"AZURE_OPENAI_API_KEY"}
     example = json.loads((PROJECT / "local.settings.json.example").read_text())["Values"]
     assert list(rows) == [name for name in example if name not in ("FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage")]
     defaults = {
@@ -145,9 +147,9 @@ def test_the_settings_are_those_that_the_code_reads() -> None:
 
 
 @pytest.mark.parametrize("example", blocks("ini", GUIDES))
-def test_the_examples_of_settings_are_valid(example: str, tmp_path: Path) -> None:
-    whole, *_ = blocks("ini", SETTINGS)
-    (tmp_path / "azureopenai.env").write_text((whole + example).replace("NAME", "name"))
+def test_the_documented_examples_of_settings_are_valid(example: str, tmp_path: Path) -> None:
+    complete, *_ = blocks("ini", SETTINGS)
+    (tmp_path / "azureopenai.env").write_text((complete + example).replace("NAME", "name"))
     found = Settings.from_env({}, tmp_path / "azureopenai.env")
     names = {line.partition("=")[0] for line in example.splitlines()}
     assert names <= {re.findall("`(.+?)`", cell)[0] for cell, *_ in table("app setting |", SETTINGS)}
@@ -155,13 +157,13 @@ def test_the_examples_of_settings_are_valid(example: str, tmp_path: Path) -> Non
     assert len(found.endpoints) == 1 + example.count(",https://")
 
 
-def test_the_options_are_those_of_the_program() -> None:
+def test_the_documented_options_are_those_of_the_program() -> None:
     documented = {re.findall("`(.+?)`", row[0])[0] for row in table("option | meaning", LOCAL)}
     assert documented == set(re.findall(r"^  (?:-\w, )?(--[\w-]+)", parser().format_help(), re.MULTILINE)) - {"--help"}
 
 
 def headings(path: Path) -> set[str]:
-    """Return the headings of a page, as links name them."""
+    """Return the headings of a page, in the form in which links contain them."""
     found = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in found}
 
@@ -169,18 +171,18 @@ def headings(path: Path) -> set[str]:
 PAGES = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/README.md")]
 
 
-def test_files_that_the_pages_name_are_there() -> None:
+def test_files_that_the_pages_name_exist() -> None:
     named = {name for path in PAGES for name in re.findall(r"\b(?:shared|tests|infra)/[\w/]+\.\w+", path.read_text())}
     assert len(named) > 10
     assert [name for name in sorted(named) if not (PROJECT / name).exists()] == []
 
 
-def test_links_between_the_pages_lead_somewhere() -> None:
+def test_links_between_the_pages_work() -> None:
     links = [(path, link) for path in PAGES for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()) if ":" not in link]
     assert len(links) > 30
     for path, link in links:
         file, _, heading = link.partition("#")
-        # GitHub's own page of a workflow, relative to the page of the repository's files.
+        # These lead to GitHub's page of a workflow. They are relative to GitHub's page of the repository's files.
         file = re.sub(r"^\.\./\.\./actions/(workflows/\w+\.yml)(/badge\.svg)?$", r".github/\1", file)
         target = (path.parent / file).resolve() if file else path
         assert target.exists(), (path.name, link)

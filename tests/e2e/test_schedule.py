@@ -1,4 +1,4 @@
-"""The schedule of the health check: the setting, or else the default; the host reads the expression."""
+"""Test that the health check's schedule is the setting or else the default, and that the host reads the expression."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ ABSENT = Path("absent.env")
 
 
 @pytest.mark.parametrize("schedule", ["0 0 9-17/2 * * MON-FRI", "*/5 * * * *", "00:05:00", "%NAME%", "often"])
-def test_the_schedule_is_passed_to_the_host_as_it_is(schedule: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_schedule_is_passed_to_the_host_unchanged(schedule: str, caplog: pytest.LogCaptureFixture) -> None:
     assert health_check_schedule({"HEALTH_CHECK_SCHEDULE": schedule}, ABSENT) == schedule
     assert caplog.records == []
 
@@ -22,7 +22,7 @@ def test_the_schedule_has_a_default(environ: dict[str, str], caplog: pytest.LogC
     assert caplog.records == []
 
 
-def test_an_unresolved_reference_is_logged_and_the_default_used(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unresolved_reference_is_logged_and_replaced_by_the_default(caplog: pytest.LogCaptureFixture) -> None:
     reference = "@Microsoft.KeyVault(SecretUri=https://vault.vault.azure.net/secrets/schedule)"
     assert health_check_schedule({"HEALTH_CHECK_SCHEDULE": reference}, ABSENT) == DEFAULT_SCHEDULE
     (record,) = caplog.records
@@ -31,7 +31,7 @@ def test_an_unresolved_reference_is_logged_and_the_default_used(caplog: pytest.L
     assert record.getMessage().endswith(f"The health check's schedule is {DEFAULT_SCHEDULE}")
 
 
-def test_a_file_that_cannot_be_read_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreadable_dotenv_file_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     dotenv = tmp_path / "azureopenai.env"
     dotenv.write_text("HEALTH_CHECK_SCHEDULE=0 0 * * * *", encoding="utf-16")
     for environ in ({}, {"HEALTH_CHECK_SCHEDULE": "0 0 9 * * *"}):
@@ -43,13 +43,13 @@ def test_a_file_that_cannot_be_read_is_logged(tmp_path: Path, caplog: pytest.Log
         )
 
 
-def test_the_schedule_can_come_from_the_file(tmp_path: Path) -> None:
+def test_the_schedule_can_come_from_the_dotenv_file(tmp_path: Path) -> None:
     dotenv = tmp_path / "azureopenai.env"
     dotenv.write_text("HEALTH_CHECK_SCHEDULE=0 0 * * * *")
     assert health_check_schedule({}, dotenv) == "0 0 * * * *"
 
 
-def test_a_schedule_that_the_host_cannot_read_disables_the_timer_alone(folder: Path) -> None:
+def test_an_invalid_schedule_disables_only_the_timer(folder: Path) -> None:
     with local_app(folder, HEALTH_CHECK_SCHEDULE="now and then") as app:
         error = "The 'health_probe' function is in error: The schedule expression 'now and then' was not recognized"
         assert app.output.count("function is in error") == app.output.count(error) == 1
