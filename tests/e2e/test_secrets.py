@@ -1,4 +1,4 @@
-"""Nothing that nobody may read is written down: not in logs, not in errors, whatever the level of logging."""
+"""Test that no secrets, prompts or replies appear in the log or in error responses, even at the lowest log level."""
 
 import json
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 from local.simulator import payloads
 from tests.support.processes import Json, LocalApp, local_app
 
-PROMPT = "prompt-that-nobody-may-read"
-REPLY = "reply-that-nobody-may-read"
-CALLERS = "callers-secret-0123456789"
-# What Azure Functions itself understands: the host prints from this level on.
-EVERYTHING = {"AzureFunctionsJobHost__logging__logLevel__default": "Trace", "OPENAI_LOG": "debug"}
+PROMPT = "confidential-prompt"
+REPLY = "confidential-reply"
+SECRET = "callers-secret-0123456789"
+# The first is a setting of Azure Functions itself: the host prints records from this level on.
+ALL_LEVELS = {"AzureFunctionsJobHost__logging__logLevel__default": "Trace", "OPENAI_LOG": "debug"}
 SCRIPTS: list[Json] = [
     {"reply": REPLY},
     {"reply": f"{REPLY} and {REPLY} and {REPLY}", "cut": 1},
@@ -28,30 +28,30 @@ SCRIPTS: list[Json] = [
 
 
 def exercise(app: LocalApp) -> str:
-    """Sends a set of good and bad requests; returns all that callers were told in errors."""
-    headers = {"authorization": f"Bearer {CALLERS}", "api-key": CALLERS, "x-functions-key": CALLERS, "cookie": CALLERS}
+    """Send good and bad requests, and return the texts of all error responses."""
+    headers = {"authorization": f"Bearer {SECRET}", "api-key": SECRET, "x-functions-key": SECRET, "cookie": SECRET}
     bodies = [b"", f'{{"prompt":"{PROMPT}'.encode(), f'{{"prompt":["{PROMPT}"]}}'.encode(), f'"{PROMPT}"'.encode()]
     for stream in (False, True):
         for script in SCRIPTS:
             app.model.script(script)
             bodies.append(json.dumps({"prompt": PROMPT, "stream": stream}).encode())
-    responses = [app.chat(body, headers=headers, params={"code": CALLERS}) for body in bodies]
+    responses = [app.chat(body, headers=headers, params={"code": SECRET}) for body in bodies]
     return "\n".join(response.text for response in responses if response.status_code != 200)
 
 
 @pytest.mark.parametrize("mode", ["key", "identity"])
-def test_no_secret_prompt_or_reply_is_logged_or_told(folder: Path, mode: str) -> None:
+def test_no_secret_prompt_or_reply_is_in_the_log_or_in_an_error_response(folder: Path, mode: str) -> None:
     options = ["--identity"] if mode == "identity" else []
-    with local_app(folder, *options, **EVERYTHING) as app:
-        told = exercise(app)
-        secrets = {PROMPT, REPLY, CALLERS}
-        for seen in app.model.journal():
-            secrets.add(seen.token if options else seen.headers["api-key"])
+    with local_app(folder, *options, **ALL_LEVELS) as app:
+        errors = exercise(app)
+        secrets = {PROMPT, REPLY, SECRET}
+        for request in app.model.journal():
+            secrets.add(request.token if options else request.headers["api-key"])
         if options:
             secrets.add(app.identity.journal()[0].headers["x-identity-header"])
     assert "_UnixSelectorEventLoop" in app.output, "DEBUG records of libraries are printed"
-    assert told
+    assert errors
     assert len(secrets) > 3
     for secret in secrets:
         assert secret not in app.output
-        assert secret not in told
+        assert secret not in errors

@@ -1,4 +1,4 @@
-"""STREAM_USAGE: Azure is asked for the usage of streams, and callers who have not asked see nothing of it."""
+"""Test STREAM_USAGE: the app requests the usage of streams from Azure, and removes it unless the caller requested it too."""
 
 import itertools
 from typing import Any
@@ -18,25 +18,25 @@ def event(data: str, end: str) -> bytes:
 
 
 @pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\r\r"])
-def test_the_usage_nobody_asked_for_is_taken_out_wherever_the_stream_is_split(end: str) -> None:
+def test_unrequested_usage_is_removed_wherever_the_stream_is_split(end: str) -> None:
     chunks = ['{"choices":[],"usage":null,"model":"m"}', '{"choices":[{"delta":{"content":"\\"usage\\":{"}}],"usage":null}']
     last = '{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}'
     usage = '{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}'
     kept = [event(data, end) for data in (*chunks, last)]
     raw = b"".join([*kept, event(usage, end), event("[DONE]", end)])
     expected = b"".join([*kept, event("[DONE]", end)])
-    for at, further in itertools.product(range(len(raw) + 1), (0, 3)):
-        pieces = [piece for piece in (raw[:at], raw[at : at + further], raw[at + further :]) if piece]
+    for start, length in itertools.product(range(len(raw) + 1), (0, 3)):
+        parts = [part for part in (raw[:start], raw[start : start + length], raw[start + length :]) if part]
         record = chat_record()
         events = WithoutUsage(record)
-        seen = [*map(events.feed, pieces), events.end()]
-        assert b"".join(seen) == expected
+        sent = [*map(events.feed, parts), events.end()]
+        assert b"".join(sent) == expected
         assert record.metadata.usage
         assert record.metadata.usage.completion_tokens == 4
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
-def test_the_usage_is_taken_out_of_an_event_without_its_end(end: str) -> None:
+def test_unrequested_usage_is_removed_from_an_event_that_lacks_its_end(end: str) -> None:
     record = chat_record()
     events = WithoutUsage(record)
     raw = f'data: {{"choices":[],"usage":{{"prompt_tokens":3,"completion_tokens":4}}}}{end}'
@@ -46,25 +46,26 @@ def test_the_usage_is_taken_out_of_an_event_without_its_end(end: str) -> None:
 
 class TestStreamUsage:
     @pytest.fixture(params=["2025-04-01-preview", "v1"])
-    def asking(self, request: pytest.FixtureRequest, gateway: Gateway, model: Simulator) -> Simulator:
+    def usage_model(self, request: pytest.FixtureRequest, gateway: Gateway, model: Simulator) -> Simulator:
+        """Return the only endpoint of a gateway that requests the usage of streams."""
         gateway.configure(model.url, STREAM_USAGE="true", AZURE_OPENAI_API_VERSION=request.param)
         return model
 
     @pytest.mark.parametrize(
-        ("given", "sent"),
+        ("options", "sent"),
         [
             (None, {"include_usage": True}),
             ({"include_usage": False}, {"include_usage": True}),
             ({"include_obfuscation": False}, {"include_obfuscation": False, "include_usage": True}),
         ],
     )
-    def test_azure_is_asked_and_the_caller_sees_nothing_of_it(
-        self, gateway: Gateway, asking: Simulator, given: Json | None, sent: Json
+    def test_usage_is_requested_from_azure_and_removed_for_the_caller(
+        self, gateway: Gateway, usage_model: Simulator, options: Json | None, sent: Json
     ) -> None:
         response = gateway.http.post(
-            CHAT, json={**MESSAGES, "temperature": 0.5, "stream": True, "stream_options": given}, headers=CALLER
+            CHAT, json={**MESSAGES, "temperature": 0.5, "stream": True, "stream_options": options}, headers=CALLER
         )
-        (entry,) = asking.journal(ended=1)
+        (entry,) = usage_model.journal(ended=1)
         body = msgspec.json.decode(entry.body)
         assert (body["stream_options"], body["temperature"], body["messages"]) == (sent, 0.5, MESSAGES["messages"])
         assert entry.usage
@@ -73,13 +74,15 @@ class TestStreamUsage:
         assert b'"finish_reason": "stop"' in response.content
 
     @pytest.mark.parametrize("options", [{"include_usage": True}, {"include_usage": "yes"}, [1], "nonsense"])
-    def test_options_of_the_callers_are_left_alone(self, gateway: Gateway, asking: Simulator, options: Any) -> None:
-        asking.script({"raw": "data: {}\n\n", "headers": {"content-type": "text/event-stream"}})
+    def test_options_that_request_usage_or_are_invalid_stay_unchanged(
+        self, gateway: Gateway, usage_model: Simulator, options: Any
+    ) -> None:
+        usage_model.script({"raw": "data: {}\n\n", "headers": {"content-type": "text/event-stream"}})
         body = {**MESSAGES, "stream": True, "stream_options": options}
         gateway.http.post(CHAT, json=body, headers=CALLER)
-        assert msgspec.json.decode(asking.journal()[0].body)["stream_options"] == options
+        assert msgspec.json.decode(usage_model.journal()[0].body)["stream_options"] == options
 
-    def test_who_asks_gets_it(self, gateway: Gateway, asking: Simulator) -> None:
+    def test_a_caller_that_requests_usage_gets_it(self, gateway: Gateway, usage_model: Simulator) -> None:
         body = {**MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
         assert b'"usage": {' in gateway.http.post(CHAT, json=body, headers=CALLER).content
 
@@ -87,20 +90,22 @@ class TestStreamUsage:
         ("path", "body"),
         [(CHAT, MESSAGES), ("/api/v1/embeddings", {"input": "a"}), ("/api/v1/responses", {"input": "a", "stream": True})],
     )
-    def test_other_calls_are_as_they_were(self, gateway: Gateway, asking: Simulator, path: str, body: Json) -> None:
+    def test_other_calls_stay_unchanged(self, gateway: Gateway, usage_model: Simulator, path: str, body: Json) -> None:
         gateway.http.post(path, json=body, headers=CALLER).raise_for_status()
-        assert b"stream_options" not in asking.journal()[0].body
+        assert b"stream_options" not in usage_model.journal()[0].body
 
-    def test_versions_that_do_not_know_it_are_not_asked(self, gateway: Gateway, model: Simulator) -> None:
+    def test_usage_is_not_requested_from_api_versions_without_it(self, gateway: Gateway, model: Simulator) -> None:
         gateway.configure(model.url, STREAM_USAGE="true", AZURE_OPENAI_API_VERSION="2024-06-01")
         gateway.http.post(CHAT, json={**MESSAGES, "stream": True}, headers=CALLER).raise_for_status()
         assert b"stream_options" not in model.journal()[0].body
 
     @pytest.mark.parametrize("split", [1, 2, 3, 5, 7, 11, 0])
-    def test_the_caller_misses_nothing_however_the_bytes_come(self, gateway: Gateway, asking: Simulator, split: int) -> None:
+    def test_the_caller_gets_everything_else_however_the_bytes_are_split(
+        self, gateway: Gateway, usage_model: Simulator, split: int
+    ) -> None:
         begin = 'data: {"choices":[{"delta":{"content":"é"}}],"usage":null}\r\n\r\n: note\n\n'
         usage = 'data: {"choices":[],"usage":{"prompt_tokens":3}}\n\n'
         raw = f"{begin}{usage}data: [DONE]\n\n"
-        asking.script({"raw": raw, "split": split, "headers": {"content-type": "text/event-stream"}})
+        usage_model.script({"raw": raw, "split": split, "headers": {"content-type": "text/event-stream"}})
         response = gateway.http.post(CHAT, json={**MESSAGES, "stream": True}, headers=CALLER)
         assert response.text == f"{begin}data: [DONE]\n\n"
