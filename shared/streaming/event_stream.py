@@ -26,7 +26,8 @@ class EventStreamResponse(StreamingResponse):
     """Stream what `events` makes of Azure's response, and close that response however the stream ends.
 
     Send a comment after every `KEEP_ALIVE_INTERVAL` of silence. End the stream with an error event, and without
-    `[DONE]`, when it fails or Azure sends nothing for `idle` seconds. Give up on a client that reads nothing for `idle` seconds. `StreamingResponse` contributes the headers, which have no content length.
+    `[DONE]`, when it fails or Azure sends nothing for `idle` seconds. Give up on a client that reads nothing for `idle`
+    seconds. `StreamingResponse` contributes the headers, which have no content length.
     """
 
     def __init__(self, upstream: UpstreamResponse, events: StreamFilter, idle: float, content_type: str) -> None:

@@ -126,7 +126,7 @@ def with_retry_after(troubles: list[FailedAttempt]) -> GatewayError:
 
 
 def cause_of(exc: Exception) -> str:
-    """Return the cause of a failed attempt for the log, with the text only of system errors: others may quote the response."""
+    """Return the cause of a failed attempt for the log, with the text of system errors only: others may quote Azure."""
     cause = exc.__cause__ or exc
     if isinstance(cause, socket.gaierror):
         return f"{type(cause).__name__}: {cause}. Check the name in AZURE_OPENAI_ENDPOINT"

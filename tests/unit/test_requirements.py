@@ -91,7 +91,7 @@ def licence_of(name: str) -> str:
 
 def test_contributing_lists_the_licences_of_requirements_and_dependencies() -> None:
     section = (PROJECT / "CONTRIBUTING.md").read_text().partition("## Licences")[2]
-    direct, indirect = section.split("\n\nWhat these bring", 1)
+    direct, indirect = section.split("\n\nTheir own dependencies", 1)
     documented = dict(re.findall(r"^\| ([a-z][\w-]+) \| (.+) \|$", direct, re.MULTILINE)[1:])
     assert documented == {name: licence_of(name) for name in pinned(TEXT)}
     others = {
