@@ -1,4 +1,4 @@
-"""The local host against what is known of the real one: what passes between callers and functions."""
+"""Test that the local host forwards requests and responses as the real host is known to do."""
 
 import gzip
 import re
@@ -20,10 +20,10 @@ GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 TRACE, SPAN = "a" * 32, "b" * 16
 
 
-def received_by(caller: socket.socket) -> bytes:
-    """What comes next; empty at the end, however that came."""
+def receive(client: socket.socket) -> bytes:
+    """Return the next bytes, or none if the connection has been closed or reset."""
     try:
-        return caller.recv(65536)
+        return client.recv(65536)
     except ConnectionResetError:
         return b""
 
@@ -45,21 +45,21 @@ class TestForwarding:
             assert seen["body"] == len(body)
             assert dict(seen["headers"])["content-encoding"] == "gzip"
 
-    def test_a_request_with_the_whole_url_in_it_is_understood(self, open_host: HostApp) -> None:
-        with open_host.connection() as caller:
-            caller.sendall(b"GET http://localhost/api/echo?a=b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-            assert caller.recv(65536).startswith(b"HTTP/1.1 200 ")
+    def test_a_request_line_can_contain_the_whole_url(self, open_host: HostApp) -> None:
+        with open_host.connection() as client:
+            client.sendall(b"GET http://localhost/api/echo?a=b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
 
-    def test_a_body_that_is_no_chunks_is_refused_and_nothing_hangs(self, open_host: HostApp) -> None:
-        with open_host.connection() as caller:
-            caller.sendall(b"POST /api/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
-            assert caller.recv(65536).partition(b"\r\n")[0] in (b"HTTP/1.0 400 Bad Request", b"HTTP/1.1 400 Bad Request")
+    def test_a_malformed_chunked_body_is_400_and_does_not_hang(self, open_host: HostApp) -> None:
+        with open_host.connection() as client:
+            client.sendall(b"POST /api/echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+            assert client.recv(65536).partition(b"\r\n")[0] in (b"HTTP/1.0 400 Bad Request", b"HTTP/1.1 400 Bad Request")
 
-    def test_a_request_that_the_runtime_refuses_by_itself_ends(self, open_host: HostApp) -> None:
+    def test_a_request_ends_if_the_runtime_responds_without_running_the_function(self, open_host: HostApp) -> None:
         assert open_host.http.get("/api/echo/a%0Ab").status_code == 404
         open_host.wait_for("The runtime's HTTP server responded without running the function")
 
-    def test_headers_are_added_and_a_callers_own_invocation_id_is_overwritten(self, open_host: HostApp) -> None:
+    def test_the_host_adds_headers_and_overwrites_the_clients_invocation_id(self, open_host: HostApp) -> None:
         seen = open_host.http.get("/api/echo", headers={"x-ms-invocation-id": "mine", "x-own": "kept"}).json()
         headers = dict(seen["headers"])
         assert headers["x-own"] == "kept"
@@ -68,41 +68,41 @@ class TestForwarding:
         assert headers["x-forwarded-host"] == f"127.0.0.1:{open_host.port}"
         assert headers["x-forwarded-proto"] == "http"
 
-    def test_the_request_shows_the_workers_address_and_the_forwarded_caller(self, open_host: HostApp) -> None:
+    def test_the_request_has_the_workers_url_and_the_clients_ip_address(self, open_host: HostApp) -> None:
         seen = open_host.http.get("/api/echo").json()
         assert not seen["url"].startswith(open_host.url)
         assert dict(seen["headers"])["host"] in seen["url"]
         assert seen["client"] == "127.0.0.1"
 
-    def test_hop_by_hop_headers_are_dropped_both_ways(self, open_host: HostApp) -> None:
+    def test_hop_by_hop_headers_are_dropped_in_both_directions(self, open_host: HostApp) -> None:
         sent = {"te": "trailers", "proxy-authorization": "Basic eA==", "keep-alive": "timeout=5", "upgrade": "h2c"}
         seen = dict(open_host.http.get("/api/echo", headers=sent).json()["headers"])
         assert not set(sent) & set(seen)
-        got = open_host.http.get("/api/headers").headers
-        assert not {"alt-svc", "proxy-authenticate", "keep-alive"} & set(got)
-        assert (got["x-kept"], got["set-cookie"]) == ("yes", "a=b")
+        received = open_host.http.get("/api/headers").headers
+        assert not {"alt-svc", "proxy-authenticate", "keep-alive"} & set(received)
+        assert (received["x-kept"], received["set-cookie"]) == ("yes", "a=b")
 
-    def test_cookies_are_the_callers_business(self, open_host: HostApp) -> None:
+    def test_the_host_does_not_store_cookies(self, open_host: HostApp) -> None:
         open_host.http.get("/api/headers")
         open_host.http.cookies.clear()
         assert "cookie" not in dict(open_host.http.get("/api/echo").json()["headers"])
 
-    def test_answers_of_functions_say_uvicorn_and_the_hosts_own_kestrel(self, open_host: HostApp) -> None:
+    def test_the_server_header_is_uvicorn_for_functions_and_kestrel_for_the_host(self, open_host: HostApp) -> None:
         assert open_host.http.get("/api/echo").headers["server"] == "uvicorn"
         assert open_host.http.get("/api/nothing").headers["server"] == "Kestrel"
 
-    def test_the_invocation_is_a_span_in_the_callers_trace(self, open_host: HostApp) -> None:
+    def test_the_invocation_is_a_span_in_the_clients_trace(self, open_host: HostApp) -> None:
         seen = open_host.http.get("/api/echo", headers={"traceparent": f"00-{TRACE}-{SPAN}-01"}).json()
         assert re.fullmatch(rf"00-{TRACE}-(?!{SPAN})[0-9a-f]{{16}}-01", seen["trace"])
         assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01", open_host.http.get("/api/echo").json()["trace"])
 
-    def test_a_function_that_raises_is_a_plain_500_and_the_connection_closes(self, open_host: HostApp) -> None:
+    def test_an_exception_in_a_function_is_a_plain_500_and_closes_the_connection(self, open_host: HostApp) -> None:
         response = open_host.http.get("/api/fail")
         assert (response.status_code, response.text) == (500, "Internal Server Error")
         assert response.headers["content-type"].startswith("text/plain")
-        with open_host.connection() as caller:
-            caller.sendall(b"GET /api/fail HTTP/1.1\r\nhost: a\r\n\r\n")
-            while received := caller.recv(1000):
+        with open_host.connection() as client:
+            client.sendall(b"GET /api/fail HTTP/1.1\r\nhost: a\r\n\r\n")
+            while received := client.recv(1000):
                 last = received
             assert last.endswith(b"Internal Server Error")
         open_host.wait_for("Executed 'Functions.fail' (Failed, Id=")
@@ -112,11 +112,11 @@ class TestForwarding:
         assert (response.status_code, response.json()) == (418, {"detail": "scripted rejection"})
         open_host.wait_for("Executed 'Functions.reject' (Failed, Id=")
 
-    def test_a_stream_that_breaks_is_cut_without_its_final_chunk(self, open_host: HostApp) -> None:
-        with open_host.connection() as caller:
-            caller.sendall(b"GET /api/stream/broken HTTP/1.1\r\nhost: a\r\n\r\n")
+    def test_an_interrupted_stream_ends_without_its_final_chunk(self, open_host: HostApp) -> None:
+        with open_host.connection() as client:
+            client.sendall(b"GET /api/stream/broken HTTP/1.1\r\nhost: a\r\n\r\n")
             received = b""
-            while more := received_by(caller):
+            while more := receive(client):
                 received += more
         assert received.endswith(b"\r\n\r\n5\r\nfirst\r\n")
         open_host.wait_for("Failed to proxy request: the response was interrupted")
@@ -127,7 +127,7 @@ class TestForwarding:
         durations = re.findall(r"Functions\.stream' \(Succeeded, Id=.*, Duration=(\d+)ms\)", open_host.output)
         assert max(map(int, durations)) >= 300
 
-    def test_a_caller_who_leaves_a_stream_fails_the_invocation_and_closes_the_workers_connection(
+    def test_a_disconnect_during_a_stream_fails_the_invocation_and_closes_the_workers_connection(
         self, open_host: HostApp
     ) -> None:
         with open_host.http.stream("GET", "/api/stream/endless") as response:
@@ -136,13 +136,13 @@ class TestForwarding:
         open_host.wait_for("Failed to proxy request with ForwarderError: RequestCanceled")
         open_host.wait_for("Executed 'Functions.stream' (Failed")
 
-    def test_a_caller_who_leaves_before_the_answer_is_told_to_the_app_by_its_request_alone(self, open_host: HostApp) -> None:
-        with open_host.connection() as caller:
-            caller.sendall(b"GET /api/wait HTTP/1.1\r\nhost: a\r\n\r\n")
+    def test_only_the_request_shows_the_app_a_disconnect_before_the_response(self, open_host: HostApp) -> None:
+        with open_host.connection() as client:
+            client.sendall(b"GET /api/wait HTTP/1.1\r\nhost: a\r\n\r\n")
             open_host.wait_for("waiting")
         open_host.wait_for("the client disconnected")
 
-    def test_log_lines_of_an_invocation(self, open_host: HostApp) -> None:
+    def test_the_log_has_the_start_and_the_end_of_an_invocation(self, open_host: HostApp) -> None:
         invocation = open_host.http.get("/api/echo").json()["invocation"]
         open_host.wait_for(f"Executed 'Functions.echo' (Succeeded, Id={invocation}")
         reason = "This function was programmatically called via the host APIs."
@@ -159,7 +159,7 @@ type Front = Callable[[Forwarder], Awaitable[str]]
 
 @pytest.fixture
 async def front() -> AsyncIterator[Front]:
-    """Serves a forwarder alone; returns its address."""
+    """Return a function that serves a forwarder without the rest of the host, and returns its URL."""
     async with Servers() as servers:
 
         async def start(forwarder: Forwarder) -> str:
@@ -179,21 +179,21 @@ async def front() -> AsyncIterator[Front]:
 
 @pytest.mark.anyio
 class TestForwarder:
-    async def test_an_answer_without_bytes_for_the_limit_of_silence_is_an_empty_500(self, front: Front) -> None:
+    async def test_a_worker_that_stays_silent_until_the_time_out_is_an_empty_500(self, front: Front) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             forwarder = Forwarder(f"http://127.0.0.1:{silent.getsockname()[1]}", activity_timeout=0.2)
             assert forwarder.activity_timeout < Forwarder("").activity_timeout == 240
-            address = await front(forwarder)
+            url = await front(forwarder)
             async with httpx2.AsyncClient(timeout=TIMEOUT) as http:
-                response = await http.get(address)
+                response = await http.get(url)
         assert (response.status_code, response.content) == (500, b"")
 
     async def test_a_worker_that_does_not_listen_is_tried_ten_times(self, front: Front) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
-        address = await front(Forwarder(f"http://127.0.0.1:{port}"))
+        url = await front(Forwarder(f"http://127.0.0.1:{port}"))
         started = time.monotonic()
         async with httpx2.AsyncClient(timeout=TIMEOUT) as http:
-            response = await http.get(address)
+            response = await http.get(url)
         assert (response.status_code, response.content) == (500, b"")
         assert time.monotonic() - started >= (CONNECT_TRIES - 1) * 0.05

@@ -1,4 +1,4 @@
-"""The local host against what is known of the real one: routes, and what is too much for them."""
+"""Test that the local host routes requests, and limits their bodies, as the real host is known to do."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ from tests.support.local_host import SETTINGS, HostApp, host_app
 
 
 class TestRouting:
-    def test_routes_are_below_the_prefix_api(self, open_host: HostApp) -> None:
+    def test_routes_begin_with_the_prefix_api(self, open_host: HostApp) -> None:
         assert open_host.http.get("/api/environ").status_code == 200
         assert open_host.http.get("/environ").status_code == 404
 
-    def test_the_prefix_comes_from_host_json_and_may_be_empty(self, tmp_path: Path) -> None:
+    def test_the_prefix_comes_from_host_json_and_can_be_empty(self, tmp_path: Path) -> None:
         for prefix, url in (("", "/echo"), ("my/own", "/my/own/echo")):
             with host_app(tmp_path / f"app{len(prefix)}", prefix=prefix, environ=SETTINGS) as host:
                 assert f"http://localhost:{host.port}{url}/{{first?}}" in host.output
                 assert host.http.get(url).status_code == 200
 
-    def test_a_function_without_a_route_answers_to_its_name(self, open_host: HostApp) -> None:
+    def test_a_function_without_a_route_is_at_its_name(self, open_host: HostApp) -> None:
         assert open_host.http.get("/api/unrouted").text == "GET"
 
-    def test_a_function_without_methods_takes_them_all(self, open_host: HostApp) -> None:
+    def test_a_function_accepts_all_methods_by_default(self, open_host: HostApp) -> None:
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
             assert open_host.http.request(method, "/api/unrouted").text == method
 
@@ -39,23 +39,25 @@ class TestRouting:
             ("/api/number/17", {"id": "17"}),
         ],
     )
-    def test_parameters_are_strings_and_absent_ones_left_out(
+    def test_parameters_are_strings_and_absent_ones_are_omitted(
         self, open_host: HostApp, path: str, parameters: dict[str, str]
     ) -> None:
         found = open_host.http.get(path).json()
         assert found.get("parameters", found) == parameters
 
-    def test_a_failed_constraint_is_404(self, open_host: HostApp) -> None:
+    def test_a_parameter_that_violates_its_constraint_is_404(self, open_host: HostApp) -> None:
         assert open_host.http.get("/api/number/seventeen").status_code == 404
 
-    def test_functions_are_tried_by_name_so_a_literal_does_not_beat_a_parameter(self, open_host: HostApp) -> None:
+    def test_functions_match_in_order_of_their_names_even_a_parameter_before_a_literal(self, open_host: HostApp) -> None:
         assert open_host.http.get("/api/order/literal").text == "parameter"
 
     @pytest.mark.parametrize(
         ("method", "path"),
         [("POST", "/api/environ"), ("HEAD", "/api/environ"), ("OPTIONS", "/api/environ"), ("GET", "/api/nothing")],
     )
-    def test_what_nobody_takes_is_an_empty_404_and_never_405(self, open_host: HostApp, method: str, path: str) -> None:
+    def test_a_request_that_matches_no_function_is_an_empty_404_and_never_405(
+        self, open_host: HostApp, method: str, path: str
+    ) -> None:
         response = open_host.http.request(method, path)
         assert response.status_code == 404
         assert response.content == b""
@@ -68,39 +70,39 @@ class TestRouting:
         assert open_host.http.get("/API/Environ").status_code == 200
 
     @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-    def test_the_homepage_answers_any_method(self, open_host: HostApp, method: str) -> None:
+    def test_the_homepage_accepts_any_method(self, open_host: HostApp, method: str) -> None:
         response = open_host.http.request(method, "/")
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/html")
 
-    def test_the_homepage_can_be_switched_off(self, tmp_path: Path) -> None:
+    def test_the_homepage_can_be_disabled(self, tmp_path: Path) -> None:
         with host_app(tmp_path / "app", environ={**SETTINGS, "AzureWebJobsDisableHomepage": "true"}) as host:
             assert host.http.get("/").status_code == 204
 
-    def test_a_reserved_route_puts_that_function_alone_in_error(self, open_host: HostApp) -> None:
+    def test_a_reserved_route_puts_only_that_function_in_error(self, open_host: HostApp) -> None:
         assert "The 'reserved' function is in error: " in open_host.output
         assert open_host.http.get("/api/administer").status_code == 404
 
-    def test_an_equal_route_with_a_common_method_puts_the_later_function_in_error(self, open_host: HostApp) -> None:
+    def test_a_duplicate_of_a_route_and_method_puts_the_later_function_in_error(self, open_host: HostApp) -> None:
         assert "The 'twin_b' function is in error: " in open_host.output
         assert open_host.http.post("/api/twin").text == "a"
 
-    def test_equal_routes_with_other_methods_are_fine(self) -> None:
+    def test_functions_can_share_a_route_with_different_methods(self) -> None:
         get, post, all_methods = (route("x", methods) for methods in (["GET"], ["POST"], None))
         assert not get.conflicts_with(post)
         assert get.conflicts_with(all_methods)
 
     def test_a_body_above_the_limit_is_413(self, open_host: HostApp) -> None:
-        with open_host.connection() as caller:
-            caller.sendall(b"POST /api/echo HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % (BODY_LIMIT + 1))
-            assert caller.recv(100).startswith(b"HTTP/1.1 413 ")
+        with open_host.connection() as client:
+            client.sendall(b"POST /api/echo HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % (BODY_LIMIT + 1))
+            assert client.recv(100).startswith(b"HTTP/1.1 413 ")
 
     def test_a_chunked_body_above_the_limit_is_413(self, open_host: HostApp) -> None:
-        pieces = (b"a" * 1_000_000 for _ in range(BODY_LIMIT // 1_000_000 + 1))
+        chunks = (b"a" * 1_000_000 for _ in range(BODY_LIMIT // 1_000_000 + 1))
         try:
-            assert open_host.http.post("/api/echo", content=pieces).status_code == 413
+            assert open_host.http.post("/api/echo", content=chunks).status_code == 413
         except httpx2.WriteError:
-            pytest.fail("the answer was lost")
+            pytest.fail("the response was lost")
 
 
 def route(template: str, methods: list[str] | None) -> Route:
