@@ -1,4 +1,4 @@
-"""The apps with caller keys, on both kinds of API version, with empty journals."""
+"""Provide the apps with caller keys, on both kinds of API version, with empty journals."""
 
 import pytest
 

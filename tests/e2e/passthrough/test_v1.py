@@ -1,4 +1,4 @@
-"""The OpenAI-compatible routes over HTTP: what passes through as it came, and what does not pass."""
+"""Test what the OpenAI-compatible routes forward unchanged, and what they drop."""
 
 import json
 
@@ -21,14 +21,14 @@ VERBATIM = {
 
 
 @pytest.mark.parametrize("name", VERBATIM)
-def test_on_a_dated_version_azure_gets_the_bytes_that_were_sent(dated: LocalApp, name: str) -> None:
+def test_with_a_dated_version_azure_gets_the_bytes_that_the_client_sent(dated: LocalApp, name: str) -> None:
     for path in (CHAT, "/api/openai/deployments/gpt-4o/chat/completions"):
         assert post(dated, VERBATIM[name], path) == {"status": 200}
     assert [seen.body == VERBATIM[name] for seen in dated.model.journal()] == [True, True]
 
 
 @pytest.mark.parametrize("name", VERBATIM)
-def test_on_v1_azure_gets_every_value_but_the_model_as_it_was_sent(v1: LocalApp, name: str) -> None:
+def test_with_v1_azure_gets_every_value_unchanged_except_the_model(v1: LocalApp, name: str) -> None:
     assert post(v1, VERBATIM[name]) == {"status": 200}
     sent, seen = values(VERBATIM[name]), values(v1.model.journal()[0].body)
     assert seen.pop("model") in (b'"prod-4o"', b'"gpt-4o-mini"')
@@ -37,26 +37,26 @@ def test_on_v1_azure_gets_every_value_but_the_model_as_it_was_sent(v1: LocalApp,
 
 
 def values(body: bytes) -> dict[str, bytes]:
-    """The top-level values of a JSON object, each as its bytes."""
+    """Return the top-level values of a JSON object, each as its bytes."""
     return {name: bytes(value) for name, value in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items()}
 
 
-ANSWER = ' {"choices" : [],"id":"\\u0061", "überraschung":1.0}\n'
+RESPONSE = ' {"choices" : [],"id":"\\u0061", "überraschung":1.0}\n'
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_the_caller_gets_the_bytes_that_azure_sent(app: LocalApp, path: str) -> None:
-    app.model.script({"raw": ANSWER, "headers": {"content-type": "application/json; charset=utf-8"}})
+def test_the_client_gets_the_bytes_that_azure_sent(app: LocalApp, path: str) -> None:
+    app.model.script({"raw": RESPONSE, "headers": {"content-type": "application/json; charset=utf-8"}})
     response = app.http.post(path, content=BODIES[path], headers=BEARER)
-    assert response.content == ANSWER.encode()
+    assert response.content == RESPONSE.encode()
     assert response.headers["content-type"] == "application/json; charset=utf-8"
 
 
 @pytest.mark.parametrize("status", [400, 409, 413, 422, 429])
-def test_the_caller_gets_the_bytes_of_a_refusal(app: LocalApp, status: int) -> None:
-    app.model.script({"raw": ANSWER, "status": status, "headers": {"content-type": "text/plain"}})
+def test_the_client_gets_the_bytes_of_an_error_response(app: LocalApp, status: int) -> None:
+    app.model.script({"raw": RESPONSE, "status": status, "headers": {"content-type": "text/plain"}})
     response = app.http.post(CHAT, content=BODY, headers=BEARER)
-    assert (response.status_code, response.content) == (status, ANSWER.encode())
+    assert (response.status_code, response.content) == (status, RESPONSE.encode())
     assert response.headers["content-type"] == "text/plain"
 
 
@@ -69,38 +69,38 @@ STREAM = (
 )
 
 
-@pytest.mark.parametrize("rest", ["", "data: without an end"])
+@pytest.mark.parametrize("ending", ["", "data: without an end"])
 @pytest.mark.parametrize("split", [0, 1, 2, 3, 5, 7, 11])
-def test_the_caller_gets_the_bytes_of_a_stream_however_they_are_split(app: LocalApp, split: int, rest: str) -> None:
+def test_the_client_gets_the_bytes_of_a_stream_however_they_are_split(app: LocalApp, split: int, ending: str) -> None:
     headers = {"content-type": "text/event-stream; x=y"}
-    app.model.script({"raw": STREAM + rest, "split": split, "headers": headers})
+    app.model.script({"raw": STREAM + ending, "split": split, "headers": headers})
     response = app.http.post(CHAT, content=BODY[:-1] + b',"stream":true}', headers=BEARER)
-    assert response.content == (STREAM + rest).encode()
+    assert response.content == (STREAM + ending).encode()
     assert response.headers["content-type"] == "text/event-stream; x=y"
 
 
-def test_a_stream_comes_piece_by_piece(app: LocalApp) -> None:
+def test_each_chunk_of_a_stream_arrives_at_once(app: LocalApp) -> None:
     app.model.script({"reply": "one and two", "step": True})
     with app.http.stream("POST", CHAT, content=BODY[:-1] + b',"stream":true}', headers=BEARER) as response:
         lines = (line for line in response.iter_lines() if line)
-        for piece in ("one and", " two"):
-            # The simulator sends nothing before this; so each piece is here before the next exists.
+        for chunk in ("one and", " two"):
+            # The simulator waits for this, so each chunk arrives before the next one is sent.
             app.model.permit()
-            assert any(json.dumps(piece) in line for line in lines)
+            assert any(json.dumps(chunk) in line for line in lines)
         assert list(lines)[-1] == "data: [DONE]"
 
 
 @pytest.mark.parametrize("path", BODIES)
-def test_azure_sees_the_listed_headers_and_no_others(dated: LocalApp, path: str) -> None:
+def test_only_listed_headers_reach_azure(dated: LocalApp, path: str) -> None:
     headers = (
         DROPPED_HEADERS
         | FORWARDED_HEADERS
         | {"api-key": CALLER_KEY, "openai-project": "callers-own", "x-stainless-lang": "python"}
     )
     dated.http.post(path, content=BODIES[path], headers=headers)
-    made = dated.http.post("/api/v1/responses", content=b'{"input":"a","background":true}', headers=headers).json()
-    for method, rest in (("GET", ""), ("GET", "/input_items"), ("POST", "/cancel"), ("DELETE", "")):
-        assert dated.http.request(method, f"/api/v1/responses/{made['id']}{rest}", headers=headers).status_code == 200
+    created = dated.http.post("/api/v1/responses", content=b'{"input":"a","background":true}', headers=headers).json()
+    for method, suffix in (("GET", ""), ("GET", "/input_items"), ("POST", "/cancel"), ("DELETE", "")):
+        assert dated.http.request(method, f"/api/v1/responses/{created['id']}{suffix}", headers=headers).status_code == 200
     journal = dated.model.journal()
     assert len(journal) == 6
     for seen in journal:
@@ -112,26 +112,26 @@ def test_azure_sees_the_listed_headers_and_no_others(dated: LocalApp, path: str)
 
 @pytest.mark.parametrize("name", FORWARDED_HEADERS)
 @pytest.mark.parametrize("value", ["", "a=1" + 600 * " " + "x", "a" * 600])
-def test_a_header_that_is_empty_or_too_long_does_not_get_through(dated: LocalApp, name: str, value: str) -> None:
+def test_an_empty_or_too_long_header_does_not_reach_azure(dated: LocalApp, name: str, value: str) -> None:
     assert dated.http.post(CHAT, content=BODY, headers=BEARER | FORWARDED_HEADERS | {name: value}).status_code == 200
     (seen,) = dated.model.journal()
     assert name not in seen.headers
 
 
-def test_v1_has_the_key_in_one_header_alone(v1: LocalApp) -> None:
+def test_with_v1_only_one_header_has_the_key(v1: LocalApp) -> None:
     v1.http.post(CHAT, content=BODY, headers=DROPPED_HEADERS | {"api-key": CALLER_KEY})
     (seen,) = v1.model.journal()
     assert set(seen.headers) == (ALLOWED_HEADERS - {"api-key"}) | {"authorization"}
     assert "callers-own" not in str(seen)
 
 
-def test_the_caller_sees_listed_headers_and_no_others(app: LocalApp) -> None:
+def test_only_listed_headers_reach_the_client(app: LocalApp) -> None:
     secret = {"set-cookie": "a=b", "x-secret": "1", "azureml-model-session": "x", "x-ms-deployment-name": "prod-4o"}
     app.model.script({"raw": "{}", "headers": secret}, {"status": 400, "headers": secret})
     for _ in range(2):
         response = app.http.post(CHAT, content=BODY, headers=BEARER)
-        passed = {name for name in response.headers if not name.startswith("x-ratelimit-")}
-        assert passed == {
+        received = {name for name in response.headers if not name.startswith("x-ratelimit-")}
+        assert received == {
             "apim-request-id",
             "content-length",
             "content-type",
@@ -144,7 +144,7 @@ def test_the_caller_sees_listed_headers_and_no_others(app: LocalApp) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", [CHAT, "/api/v1/responses", "/api/openai/deployments/gpt-4o/chat/completions"])
-def test_a_caller_who_leaves_before_the_answer_ends_the_call_to_azure(app: LocalApp, path: str, stream: bool) -> None:
+def test_a_disconnect_before_the_response_ends_the_call_to_azure(app: LocalApp, path: str, stream: bool) -> None:
     app.model.script({"hang": True})
     body = b'{"messages":%s,"input":"a","stream":%s}' % (MESSAGES, str(stream).lower().encode())
     with app.send_raw("POST", path, body, api_key=CALLER_KEY):
@@ -152,10 +152,10 @@ def test_a_caller_who_leaves_before_the_answer_ends_the_call_to_azure(app: Local
     assert app.model.journal(ended=1)[0].disconnected
 
 
-def test_a_caller_who_leaves_a_stored_response_ends_the_call_to_azure(app: LocalApp) -> None:
-    for method, rest in (("GET", ""), ("DELETE", ""), ("POST", "/cancel")):
+def test_a_disconnect_from_a_stored_response_ends_the_call_to_azure(app: LocalApp) -> None:
+    for method, suffix in (("GET", ""), ("DELETE", ""), ("POST", "/cancel")):
         app.model.clear()
         app.model.script({"hang": True})
-        with app.send_raw(method, f"/api/v1/responses/resp_1{rest}", api_key=CALLER_KEY):
+        with app.send_raw(method, f"/api/v1/responses/resp_1{suffix}", api_key=CALLER_KEY):
             app.model.journal(requests=1)
         assert app.model.journal(ended=1)[0].disconnected

@@ -1,4 +1,4 @@
-"""What the OpenAI-compatible routes reach in Azure: listed deployments, stored responses, and nothing else."""
+"""Test that the OpenAI-compatible routes reach only listed deployments and stored responses in Azure."""
 
 import json
 import re
@@ -15,10 +15,10 @@ MODELS = {
     "twice, once with an escape": (rb'{"model":"gpt-4o","mod\u0065l":"hidden"}', "hidden"),
     "twice, the last with an escape": (rb'{"model":"hidden","\u006d\u006f\u0064el":"gpt-4o"}', None),
     "in another case": (b'{"Model":"hidden"}', "lowercase"),
-    "in another case besides": (b'{"model":"gpt-4o","MODEL":"hidden"}', "lowercase"),
+    "again in another case": (b'{"model":"gpt-4o","MODEL":"hidden"}', "lowercase"),
     "in another case and with an escape": (rb'{"model":"gpt-4o","mode\u004C":"hidden"}', "lowercase"),
     "its value with an escape": (rb'{"model":"h\u0069dden"}', "hidden"),
-    "with blanks": (b'{"model":" gpt-4o"}', " gpt-4o"),
+    "with a space": (b'{"model":" gpt-4o"}', " gpt-4o"),
     "in capitals": (b'{"model":"GPT-4O"}', "GPT-4O"),
     "a path": (b'{"model":"gpt-4o/../hidden"}', "hidden"),
     "a list": (b'{"model":["gpt-4o"]}', "must be a string"),
@@ -30,39 +30,39 @@ MODELS = {
 @pytest.mark.parametrize("path", BODIES)
 @pytest.mark.parametrize("name", MODELS)
 def test_only_a_listed_deployment_is_reached(app: LocalApp, name: str, path: str) -> None:
-    body, refusal = MODELS[name]
-    answer = post(app, body[:-1] + b"," + BODIES[path][1:], path)
-    if refusal is None:
-        assert answer == {"status": 200}
+    body, problem = MODELS[name]
+    result = post(app, body[:-1] + b"," + BODIES[path][1:], path)
+    if problem is None:
+        assert result == {"status": 200}
         (seen,) = app.model.journal()
         in_path = re.search("/deployments/([^/]+)/", seen.path)
         assert (in_path[1] if in_path else json.loads(seen.body)["model"]) == "prod-4o"
         assert in_path or b"hidden" not in seen.body
     else:
-        assert answer["status"] in (400, 404)
-        assert refusal in answer["message"]
-        assert answer["param"] == "model"
+        assert result["status"] in (400, 404)
+        assert problem in result["message"]
+        assert result["param"] == "model"
         assert app.model.journal() == []
 
 
 @pytest.mark.parametrize("body", [b'{"MODEL":"hidden"}', rb'{"mode\u004C":"hidden"}'])
-def test_another_spelling_is_refused_where_the_address_names_the_deployment_too(app: LocalApp, body: bytes) -> None:
+def test_another_spelling_is_rejected_even_if_the_path_names_the_deployment(app: LocalApp, body: bytes) -> None:
     for operation, fields in (("chat/completions", BODY), ("embeddings", b'{"input":"Hello"}')):
-        answer = post(app, body[:-1] + b"," + fields[1:], f"/api/openai/deployments/gpt-4o/{operation}")
-        assert answer["status"] == 400
-        assert "lowercase" in answer["message"]
+        result = post(app, body[:-1] + b"," + fields[1:], f"/api/openai/deployments/gpt-4o/{operation}")
+        assert result["status"] == 400
+        assert "lowercase" in result["message"]
     assert app.model.journal() == []
 
 
 @pytest.mark.parametrize("name", ["gpt-5", "..", "%2e%2e", "gpt-4o%2f..%2fhidden", "a" * 5000, "gpt-4o%00", "GPT-4o", "%20"])
-def test_only_a_listed_deployment_is_reached_by_its_address(app: LocalApp, name: str) -> None:
+def test_only_a_listed_deployment_is_reached_by_its_path(app: LocalApp, name: str) -> None:
     for operation in ("chat/completions", "embeddings"):
-        assert raw(app, f"/api/openai/deployments/{name}/{operation}", "POST") == 404
+        assert raw_status(app, f"/api/openai/deployments/{name}/{operation}", "POST") == 404
     assert app.model.journal() == []
 
 
-def raw(app: LocalApp, path: str, method: str = "GET") -> int:
-    """The status that a request gets whose path no HTTP client has tidied up."""
+def raw_status(app: LocalApp, path: str, method: str = "GET") -> int:
+    """Send a request without normalizing its path, and return the status of the response."""
     with app.send_raw(method, path, BODY if method == "POST" else b"", api_key=CALLER_KEY) as connection:
         return read_status(connection)
 
@@ -100,23 +100,23 @@ IDS = [
 
 @pytest.mark.parametrize("base", ["/api/v1/responses/", "/api/openai/responses/"])
 @pytest.mark.parametrize("response_id", IDS)
-def test_an_id_that_could_lead_elsewhere_goes_nowhere(dated: LocalApp, base: str, response_id: str) -> None:
+def test_an_id_that_could_change_the_path_does_not_reach_azure(dated: LocalApp, base: str, response_id: str) -> None:
     for method in ("GET", "DELETE"):
-        assert raw(dated, base + response_id, method) in (400, 404)
+        assert raw_status(dated, base + response_id, method) in (400, 404)
     for method, part in (("POST", "cancel"), ("GET", "input_items")):
-        assert raw(dated, f"{base}{response_id}/{part}", method) in (400, 404)
+        assert raw_status(dated, f"{base}{response_id}/{part}", method) in (400, 404)
     assert dated.model.journal() == []
 
 
-def test_the_longest_id_is_asked_for(app: LocalApp) -> None:
-    assert raw(app, f"/api/v1/responses/{'a' * 128}") == 404
+def test_an_id_of_the_maximum_length_reaches_azure(app: LocalApp) -> None:
+    assert raw_status(app, f"/api/v1/responses/{'a' * 128}") == 404
     assert app.model.journal()[0].path.endswith("/" + "a" * 128)
 
 
 def test_only_listed_query_parameters_reach_azure(app: LocalApp) -> None:
-    made = app.http.post("/api/v1/responses", content=BODIES["/api/v1/responses"], headers=BEARER).json()
+    created = app.http.post("/api/v1/responses", content=BODIES["/api/v1/responses"], headers=BEARER).json()
     query = "?order=asc&after=a%26b&api-version=2020-01-01&code=secret&x=1&include[]=a&include=b&stream=false"
-    assert app.http.get(f"/api/v1/responses/{made['id']}{query}", headers=BEARER).status_code == 200
+    assert app.http.get(f"/api/v1/responses/{created['id']}{query}", headers=BEARER).status_code == 200
     app.http.post(CHAT + "?api-version=2020-01-01&x=1", content=BODY, headers=BEARER)
     _, stored, chat = app.model.journal()
     assert stored.query.pop("api-version", "2025-04-01-preview") == "2025-04-01-preview"
@@ -126,7 +126,7 @@ def test_only_listed_query_parameters_reach_azure(app: LocalApp) -> None:
     assert chat.query == {}
 
 
-def test_what_this_version_of_azure_does_not_have_is_azures_answer(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_operation_that_the_api_version_lacks_gets_azures_404(tmp_path_factory: pytest.TempPathFactory) -> None:
     with local_app(tmp_path_factory.mktemp("app"), AZURE_OPENAI_API_VERSION="2024-10-21") as app:
         response = app.http.post("/api/v1/responses", content=b'{"input":"Hello"}')
         assert (response.status_code, response.json()) == (404, {"error": {"code": "404", "message": "Resource not found"}})
