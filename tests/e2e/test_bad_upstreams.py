@@ -1,4 +1,4 @@
-"""Endpoints that break HTTP's or Azure's promises, played byte by byte over real sockets."""
+"""Test how the app handles endpoints that violate HTTP or Azure's API, on real sockets."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from tests.support.upstreams import Upstreams
 
 ERROR = b'{"error":{"code":"429","message":"slow down"}}'
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
-PIECE = b'data: {"choices":[{"delta":{"content":"piece"}}]}\n\n'
+CHUNK = b'data: {"choices":[{"delta":{"content":"chunk"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 
 
@@ -27,12 +27,12 @@ def chunked(data: bytes) -> bytes:
 
 
 class RawUpstream:
-    """Listens at localhost, takes requests, and answers each with the bytes of `answer`, then waits or closes."""
+    """Respond to each request with the bytes of `response`, then close the connection or wait for the next one."""
 
     def __init__(self) -> None:
-        self.answer = b""
+        self.response = b""
         self.later = b""
-        """What follows the answer, in a packet of its own."""
+        """Sent after the response, in a separate packet."""
         self.closes = True
         self.requests: list[bytes] = []
         self.port = 0
@@ -44,7 +44,7 @@ class RawUpstream:
                 length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
                 await reader.readexactly(length)
                 self.requests.append(head)
-                writer.write(self.answer)
+                writer.write(self.response)
                 await writer.drain()
                 if self.later:
                     await asyncio.sleep(0.1)
@@ -64,7 +64,7 @@ def raw(upstreams: Upstreams) -> RawUpstream:
 @pytest.fixture(scope="module")
 def raw_app(raw: RawUpstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
     settings = {
-        # By name: cookie jars ignore hosts that are addresses.
+        # By name, because cookie jars ignore IP addresses.
         "AZURE_OPENAI_ENDPOINT": f"http://localhost:{raw.port}",
         "AZURE_OPENAI_KEY": "some-key",
         "AZURE_OPENAI_API_VERSION": "2024-10-21",
@@ -82,12 +82,12 @@ def raw_app(raw: RawUpstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture(autouse=True)
 def reset(raw: RawUpstream) -> None:
-    raw.answer, raw.later, raw.closes = b"", b"", True
+    raw.response, raw.later, raw.closes = b"", b"", True
     raw.requests.clear()
 
 
-def test_azures_cookies_are_not_sent_back_with_later_calls(raw: RawUpstream, raw_app: LocalApp) -> None:
-    raw.answer = b"HTTP/1.1 400 Bad\r\nset-cookie: sess=abc; Path=/\r\ncontent-length: 2\r\n\r\n{}"
+def test_azures_cookies_reach_neither_the_client_nor_later_calls(raw: RawUpstream, raw_app: LocalApp) -> None:
+    raw.response = b"HTTP/1.1 400 Bad\r\nset-cookie: sess=abc; Path=/\r\ncontent-length: 2\r\n\r\n{}"
     raw.closes = False
     for _ in range(2):
         response = raw_app.chat({"prompt": "Hello"})
@@ -98,23 +98,25 @@ def test_azures_cookies_are_not_sent_back_with_later_calls(raw: RawUpstream, raw
 
 
 BROKEN = {
-    "nothing": b"",
-    "no HTTP": b"220 mail.example.com ESMTP\r\n\r\n",
-    "a bad length": b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n{}",
+    "no bytes": b"",
+    "not HTTP": b"220 mail.example.com ESMTP\r\n\r\n",
+    "an invalid length": b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n{}",
     "a huge header": b"HTTP/1.1 200 OK\r\nx-huge: " + b"a" * 100_000 + b"\r\n\r\n",
     "a control character in a header": b"HTTP/1.1 200 OK\r\nx-bad: a\x00b\r\ncontent-length: 2\r\n\r\n{}",
-    "half an answer": b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
-    "half an error": b"HTTP/1.1 429 Slow\r\ncontent-length: 100\r\n\r\n{",
-    "an error in bad gzip": b"HTTP/1.1 400 Bad\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
-    "a status that does not exist": b"HTTP/1.1 999 What\r\ncontent-length: 2\r\n\r\n{}",
+    "half a response": b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
+    "half an error response": b"HTTP/1.1 429 Slow\r\ncontent-length: 100\r\n\r\n{",
+    "an error response in invalid gzip": b"HTTP/1.1 400 Bad\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\nabc",
+    "an unknown status": b"HTTP/1.1 999 What\r\ncontent-length: 2\r\n\r\n{}",
     "a redirect": b"HTTP/1.1 307 Elsewhere\r\nlocation: http://localhost:9/\r\ncontent-length: 0\r\n\r\n",
 }
 
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_answers_are_502_and_free_their_place(raw: RawUpstream, raw_app: LocalApp, name: str, stream: bool) -> None:
-    raw.answer = BROKEN[name]
+def test_a_broken_response_is_an_error_and_frees_its_slot(
+    raw: RawUpstream, raw_app: LocalApp, name: str, stream: bool
+) -> None:
+    raw.response = BROKEN[name]
     for _ in range(3):
         response = raw_app.chat({"prompt": "Hello", "stream": stream})
         if response.status_code == 200:
@@ -127,33 +129,33 @@ def test_broken_answers_are_502_and_free_their_place(raw: RawUpstream, raw_app: 
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"reply-that-nobody-may-read\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nreply-that-nobody-may-read\r\n\r\n",
         b"HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\nreply-that-nobody-may-read\r\n",
     ],
 )
-def test_what_is_no_http_is_not_quoted_in_the_log(raw: RawUpstream, raw_app: LocalApp, answer: bytes) -> None:
-    raw.answer = answer
+def test_the_log_does_not_quote_invalid_http(raw: RawUpstream, raw_app: LocalApp, response: bytes) -> None:
+    raw.response = response
     assert raw_app.chat({"prompt": "Hello"}).status_code == 502
     raw_app.wait_for("No response from endpoint 1 to (chat): ")
     assert "reply-that-nobody-may-read" not in raw_app.output
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_bytes_that_are_no_chunk_end_the_answer_at_once(raw: RawUpstream, raw_app: LocalApp, stream: bool) -> None:
-    raw.answer, raw.later, raw.closes = STREAM + b"\r\n" + chunked(PIECE), b"zz\r\n", False
+def test_malformed_chunked_encoding_ends_the_response_at_once(raw: RawUpstream, raw_app: LocalApp, stream: bool) -> None:
+    raw.response, raw.later, raw.closes = STREAM + b"\r\n" + chunked(CHUNK), b"zz\r\n", False
     response = raw_app.chat({"prompt": "Hello", "stream": stream})
     assert ("stream_broken" if stream else "upstream_unreachable") in response.text
-    # Not by the idle limit.
+    # The invalid bytes end it, not the time-out of an idle stream.
     raw_app.wait_for("error=stream_broken cause=ClientPayloadError" if stream else "status=502 error=upstream_unreachable")
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("ending", [b"", b"zz\r\n"])
-async def test_what_came_ahead_of_a_break_reaches_a_slow_reader(raw: RawUpstream, ending: bytes) -> None:
-    raw.answer, raw.later = STREAM + b"\r\n" + chunked(PIECE), ending
+async def test_a_slow_reader_gets_the_data_from_before_an_interruption(raw: RawUpstream, ending: bytes) -> None:
+    raw.response, raw.later = STREAM + b"\r\n" + chunked(CHUNK), ending
     async with contextlib.aclosing(HttpClient(1)) as client:
         request = client.build_request("POST", f"http://localhost:{raw.port}/", content=b"{}")
         response = await client.send(request, stream=True)
@@ -161,15 +163,15 @@ async def test_what_came_ahead_of_a_break_reaches_a_slow_reader(raw: RawUpstream
         assert isinstance(body, ResponseBody)
         assert body.closed
         await asyncio.wait({body.closed})
-        assert await body.read() == PIECE
+        assert await body.read() == CHUNK
         for _ in range(2):
             with pytest.raises(aiohttp.ClientError):
                 await body.read()
         await response.aclose()
 
 
-def test_a_proxy_gets_the_call_and_nothing_of_netrc(raw: RawUpstream, folder: Path) -> None:
-    raw.answer = b"HTTP/1.1 400 Bad\r\ncontent-length: 2\r\n\r\n{}"
+def test_a_proxy_gets_the_call_without_credentials_from_netrc(raw: RawUpstream, folder: Path) -> None:
+    raw.response = b"HTTP/1.1 400 Bad\r\ncontent-length: 2\r\n\r\n{}"
     netrc = folder.parent / "netrc"
     netrc.write_text("default login somebody password secret\n")
     settings = {
@@ -190,10 +192,12 @@ def test_a_proxy_gets_the_call_and_nothing_of_netrc(raw: RawUpstream, folder: Pa
 
 @pytest.mark.parametrize("status", [200, 429])
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_header_that_cannot_be_sent_on_is_dropped(raw: RawUpstream, raw_app: LocalApp, status: int, stream: bool) -> None:
-    body = ERROR if status == 429 else PIECE + DONE if stream else b'{"choices":[{"message":{"content":"piece"}}]}'
+def test_a_response_header_that_cannot_be_forwarded_is_dropped(
+    raw: RawUpstream, raw_app: LocalApp, status: int, stream: bool
+) -> None:
+    body = ERROR if status == 429 else CHUNK + DONE if stream else b'{"choices":[{"message":{"content":"chunk"}}]}'
     head = f"HTTP/1.1 {status} X\r\nx-ms-region: €\r\nx-request-id: kept\r\ncontent-length: {len(body)}\r\n\r\n"
-    raw.answer = head.encode() + body
+    raw.response = head.encode() + body
     raw.closes = False
     for _ in range(3):
         response = raw_app.chat({"prompt": "Hello", "stream": stream})
@@ -202,20 +206,20 @@ def test_a_header_that_cannot_be_sent_on_is_dropped(raw: RawUpstream, raw_app: L
         assert "x-ms-region" not in response.headers
 
 
-@pytest.mark.parametrize("rest", [b"", PIECE, b"data: garbage\n\n", PIECE.removesuffix(b"\n")])
+@pytest.mark.parametrize("extra", [b"", CHUNK, b"data: garbage\n\n", CHUNK.removesuffix(b"\n")])
 @pytest.mark.parametrize("closes", [True, False])
-def test_nothing_follows_done(raw: RawUpstream, raw_app: LocalApp, rest: bytes, closes: bool) -> None:
-    raw.answer = STREAM + b"\r\n" + chunked(PIECE + DONE) + (chunked(rest) if rest else b"")
+def test_nothing_follows_done(raw: RawUpstream, raw_app: LocalApp, extra: bytes, closes: bool) -> None:
+    raw.response = STREAM + b"\r\n" + chunked(CHUNK + DONE) + (chunked(extra) if extra else b"")
     raw.closes = closes
     with raw_app.stream_chat() as events:
-        assert next(events) == '{"delta":"piece"}'
+        assert next(events) == '{"delta":"chunk"}'
         assert next(events) == '{"finish_reason":null,"usage":null}'
         assert list(events) == ["[DONE]"]
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/v1/chat/completions"])
-def test_a_stream_that_ends_within_an_event_ends_with_an_error(raw: RawUpstream, raw_app: LocalApp, path: str) -> None:
-    raw.answer = STREAM + b"\r\n" + chunked(PIECE + b'data: {"choi') + b"0\r\n\r\n"
+def test_a_stream_truncated_within_an_event_ends_with_an_error(raw: RawUpstream, raw_app: LocalApp, path: str) -> None:
+    raw.response = STREAM + b"\r\n" + chunked(CHUNK + b'data: {"choi') + b"0\r\n\r\n"
     response = raw_app.http.post(path, json={"messages": [{"role": "user", "content": "Hi"}], "stream": True})
     *_, last = response.text.strip().split("\n\n")
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stream_broken"
@@ -223,49 +227,51 @@ def test_a_stream_that_ends_within_an_event_ends_with_an_error(raw: RawUpstream,
 
 
 @pytest.mark.parametrize("event", [b'data: {"error":{"message":"Azure\'s own"}}\n\n', b"data: garbage\n\n"])
-def test_an_event_that_is_no_chunk_ends_a_chat_with_an_error(raw: RawUpstream, raw_app: LocalApp, event: bytes) -> None:
-    raw.answer = STREAM + b"\r\n" + chunked(PIECE + event + PIECE + DONE) + b"0\r\n\r\n"
+def test_an_event_without_a_chunk_ends_a_chat_with_an_error(raw: RawUpstream, raw_app: LocalApp, event: bytes) -> None:
+    raw.response = STREAM + b"\r\n" + chunked(CHUNK + event + CHUNK + DONE) + b"0\r\n\r\n"
     with raw_app.stream_chat() as events:
-        assert next(events) == '{"delta":"piece"}'
+        assert next(events) == '{"delta":"chunk"}'
         (last,) = events
     assert json.loads(last)["error"]["code"] == "stream_broken"
     assert "own" not in last
 
 
-def test_what_breaks_after_the_end_breaks_nothing(raw: RawUpstream, raw_app: LocalApp) -> None:
-    raw.answer = STREAM + b"\r\n" + chunked(PIECE + DONE)
+def test_an_interruption_after_done_is_ignored(raw: RawUpstream, raw_app: LocalApp) -> None:
+    raw.response = STREAM + b"\r\n" + chunked(CHUNK + DONE)
     body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
-    assert raw_app.http.post("/api/v1/chat/completions", json=body).content == PIECE + DONE
+    assert raw_app.http.post("/api/v1/chat/completions", json=body).content == CHUNK + DONE
     raw_app.wait_for("Call caller=(anybody) operation=chat/completions deployment=chat stream=true status=200 duration_ms=")
 
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("status", [204, 226])
-def test_a_success_that_is_no_answer_is_none(raw: RawUpstream, raw_app: LocalApp, status: int, stream: bool) -> None:
-    raw.answer = b"HTTP/1.1 %d X\r\ncontent-type: text/event-stream\r\n\r\n" % status
+def test_a_success_status_without_a_completion_is_an_error(
+    raw: RawUpstream, raw_app: LocalApp, status: int, stream: bool
+) -> None:
+    raw.response = b"HTTP/1.1 %d X\r\ncontent-type: text/event-stream\r\n\r\n" % status
     response = raw_app.chat({"prompt": "Hello", "stream": stream})
     assert response.status_code == (200 if stream else 502)
     assert "stream_broken" in response.text if stream else "upstream_error" in response.text
 
 
-def test_one_event_of_megabytes_is_passed_on(raw: RawUpstream, raw_app: LocalApp) -> None:
+def test_an_event_of_8_megabytes_is_forwarded(raw: RawUpstream, raw_app: LocalApp) -> None:
     long = b"a" * 8_000_000
-    raw.answer = STREAM + b"\r\n" + chunked(PIECE.replace(b"piece", long) + DONE) + b"0\r\n\r\n"
+    raw.response = STREAM + b"\r\n" + chunked(CHUNK.replace(b"chunk", long) + DONE) + b"0\r\n\r\n"
     with raw_app.stream_chat() as events:
         assert len(next(events)) == len(long) + len('{"delta":""}')
 
 
 @pytest.mark.anyio
-async def test_an_identity_endpoint_that_breaks_off_in_a_token_does_not_have_it_logged(
+async def test_a_token_in_a_truncated_response_of_the_identity_endpoint_is_not_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = "eyJhbGciOiJIUzI1NiJ9.c2VjcmV0LXRva2Vu.c2lnbmF0dXJl"
-    answer = f'{{"access_token":"{secret}","expires_on":"16'
+    body = f'{{"access_token":"{secret}","expires_on":"16'
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n"
-        writer.write((head + answer).encode())
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write((head + body).encode())
         await writer.drain()
         writer.close()
 
@@ -274,6 +280,6 @@ async def test_an_identity_endpoint_that_breaks_off_in_a_token_does_not_have_it_
         monkeypatch.setenv("IDENTITY_HEADER", "header")
         with pytest.raises(UpstreamAuthError):
             await TokenProvider(default_credential(None), "https://cognitiveservices.azure.com/.default")()
-    told = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("shared"))
-    assert "No token for the app's identity" in told
-    assert secret not in told
+    logged = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("shared"))
+    assert "No token for the app's identity" in logged
+    assert secret not in logged

@@ -1,4 +1,4 @@
-"""Test that the bench measures what it claims to, and leaves no process behind. Its figures are not tested."""
+"""Test that the bench measures what it claims to measure, and leaves no process behind. Its figures are not tested."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ BENCH_THAT_WAITS = """
 import signal, sys, time
 from pathlib import Path
 from bench.processes import program, function_app, wait_until_ready
-# A suite that runs in the background of a shell ignores SIGINT, and its children inherit that.
+# In the background of a shell, the tests ignore SIGINT, and their child processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with program("direct", "bench.upstream", "/chat") as upstream:
     wait_until_ready(upstream.url)
@@ -42,7 +42,7 @@ def test_killing_the_bench_leaves_no_process_behind(tmp_path: Path, number: sign
         bench.wait(TIMEOUT)
     for url in urls:
         port = int(url.rpartition(":")[2].partition("/")[0])
-        # The children notice that their parent has exited, and exit by themselves.
+        # The child processes notice that their parent has exited, and exit too.
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port)).close()

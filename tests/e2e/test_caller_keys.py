@@ -1,4 +1,4 @@
-"""Which keys open the OpenAI-compatible routes, and that none of them gets into the log."""
+"""Test which keys open the OpenAI-compatible routes, and that none of them appears in the log."""
 
 import re
 
@@ -26,7 +26,7 @@ class TestCallerKeys:
             {"authorization": "Bearer of-something-else", "api-key": CALLER_KEY},
         ],
     )
-    def test_a_key_opens_wherever_clients_put_it(self, dated: LocalApp, headers: dict[str, str]) -> None:
+    def test_a_key_is_accepted_in_every_header_that_clients_use(self, dated: LocalApp, headers: dict[str, str]) -> None:
         assert dated.http.get("/api/v1/models", headers=headers).status_code == 200
         assert dated.http.post(CHAT, content=BODY, headers=headers).status_code == 200
 
@@ -51,16 +51,16 @@ class TestCallerKeys:
             {"X-MS-CLIENT-PRINCIPAL-ID": "00000000-0000-0000-0000-000000000000", "X-MS-CLIENT-PRINCIPAL-NAME": "team-a"},
         ],
     )
-    def test_anything_else_is_401(self, dated: LocalApp, headers: dict[str, str]) -> None:
+    def test_a_request_without_a_valid_key_is_401(self, dated: LocalApp, headers: dict[str, str]) -> None:
         requests = [("POST", path) for path in BODIES] + [
             ("POST", "/api/openai/deployments/gpt-4o/chat/completions"),
             ("POST", "/api/openai/deployments/gpt-4o/embeddings"),
             ("GET", "/api/v1/models"),
             ("GET", "/api/v1/models/gpt-4o"),
             *[
-                (method, f"/api/{api}/responses{rest}")
+                (method, f"/api/{api}/responses{suffix}")
                 for api in ("v1", "openai")
-                for method, rest in (("GET", "/a"), ("DELETE", "/a"), ("POST", "/a/cancel"), ("GET", "/a/input_items"))
+                for method, suffix in (("GET", "/a"), ("DELETE", "/a"), ("POST", "/a/cancel"), ("GET", "/a/input_items"))
             ],
         ]
         for method, path in requests:
@@ -70,7 +70,7 @@ class TestCallerKeys:
             assert response.headers["www-authenticate"] == "Bearer"
         assert dated.model.journal() == []
 
-    def test_every_open_route_asks_for_a_key_unless_it_is_named_here(self, dated: LocalApp) -> None:
+    def test_every_route_requires_a_caller_key_except_those_listed_here(self, dated: LocalApp) -> None:
         without_key = {"health_live", "health_ready", "openapi_json", "playground_page"}
         with_function_key = {"chat", "health_detail"}
         routes = re.findall(r"\t(\w+): \[([A-Z,]+)\] http://localhost:\d+(/\S+)", dated.output)
@@ -78,7 +78,7 @@ class TestCallerKeys:
         for name, methods, path in routes:
             for method in methods.split(","):
                 response = dated.http.request(method, path.replace("{", "").replace("}", ""))
-                # This local host asks for no function keys.
+                # Without --enable-auth, the local host requires no function keys.
                 expected = {200} if name in without_key else {200, 400} if name in with_function_key else {401}
                 assert response.status_code in expected, (name, method)
 
@@ -86,7 +86,7 @@ class TestCallerKeys:
         with dated.send_raw("POST", CHAT, length=1000, api_key="wrong") as connection:
             assert read_status(connection) == 401
 
-    def test_a_large_body_with_a_wrong_key_is_401_and_not_a_broken_connection(self, dated: LocalApp) -> None:
+    def test_a_client_that_sends_a_large_body_with_a_wrong_key_gets_the_401(self, dated: LocalApp) -> None:
         response = dated.http.post(CHAT, content=b" " * 8_000_000, headers={"api-key": "wrong"})
         assert response.status_code == 401
 
@@ -99,7 +99,7 @@ class TestCallerKeys:
             {"CONTAINER_APP_NAME": "app", "AZURE_FUNCTIONS_ENVIRONMENT": "Development"},
         ],
     )
-    def test_without_any_key_they_are_closed_in_azure(
+    def test_without_caller_keys_the_routes_are_closed_in_azure(
         self, gateway: Gateway, model: Simulator, environ: dict[str, str]
     ) -> None:
         gateway.configure(model.url, CALLER_KEYS="", **environ)
@@ -110,10 +110,12 @@ class TestCallerKeys:
         assert gateway.http.get("/api/v1/models").status_code == 401
         assert gateway.app.chat({"prompt": "Hello"}).status_code == 200
 
-    def test_without_any_key_they_are_open_on_a_developers_machine(self, gateway: Gateway, model: Simulator) -> None:
+    def test_without_caller_keys_the_routes_are_open_on_a_developers_machine(
+        self, gateway: Gateway, model: Simulator
+    ) -> None:
         gateway.configure(model.url, CALLER_KEYS="")
         assert gateway.http.post(CHAT, content=BODY).status_code == 200
-        # SDKs insist on sending some key.
+        # SDKs always send a key.
         assert gateway.http.get("/api/v1/models", headers=BEARER).status_code == 200
 
     @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ class TestCallerKeys:
             (f"team-a={CALLER_KEY},team-b=@Microsoft.KeyVault(SecretUri=https://x)", "did not resolve"),
         ],
     )
-    def test_an_invalid_list_of_keys_is_an_error_that_names_the_setting(
+    def test_the_error_for_an_invalid_list_of_keys_names_the_setting(
         self, gateway: Gateway, model: Simulator, value: str, problem: str
     ) -> None:
         gateway.configure(model.url, CALLER_KEYS=value)
@@ -135,7 +137,7 @@ class TestCallerKeys:
         gateway.app.wait_for(problem)
         assert CALLER_KEY not in gateway.app.output
 
-    def test_the_log_has_the_callers_name_and_no_key(self, dated: LocalApp) -> None:
+    def test_the_log_has_the_callers_name_but_no_key(self, dated: LocalApp) -> None:
         dated.model.script({"status": 500}, {"reset": True, "times": 2}, {"status": 401}, {"reply": "one and two", "cut": 1})
         for body in (BODY, BODY, BODY, BODY[:-1] + b',"stream":true}'):
             dated.http.post(CHAT, content=body, headers={"api-key": OLD_KEY})

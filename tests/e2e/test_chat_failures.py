@@ -1,4 +1,4 @@
-"""POST /api/chat when something is wrong: limits, silence, callers who leave, and what Azure refuses."""
+"""Test POST /api/chat when something goes wrong: limits, time-outs, clients that disconnect, and errors of Azure."""
 
 import json
 from collections.abc import Iterator
@@ -20,34 +20,34 @@ def limited_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
 
 
 @pytest.fixture(scope="module")
-def narrow_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
+def small_body_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
     with local_app(tmp_path_factory.mktemp("app"), MAX_BODY_BYTES=str(LIMIT)) as app:
         yield app
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
 @pytest.mark.parametrize("excess", [1, 40_000_000])
-def test_a_body_above_the_limit_is_413(narrow_app: LocalApp, declared: bool, excess: int) -> None:
-    narrow_app.model.clear()
+def test_a_body_above_the_limit_is_413(small_body_app: LocalApp, declared: bool, excess: int) -> None:
+    small_body_app.model.clear()
     body = b'{"prompt":"' + b"a" * (LIMIT + excess - 13) + b'"}'
-    pieces = (body[i : i + 1_000_000] for i in range(0, len(body), 1_000_000))
-    response = narrow_app.http.post("/api/chat", content=body if declared else pieces)
+    chunks = (body[i : i + 1_000_000] for i in range(0, len(body), 1_000_000))
+    response = small_body_app.http.post("/api/chat", content=body if declared else chunks)
     assert response.status_code == 413
     assert str(LIMIT) in error_of(response.content)["message"]
-    assert narrow_app.model.journal() == []
+    assert small_body_app.model.journal() == []
 
 
-def test_a_body_at_the_limit_is_accepted(narrow_app: LocalApp) -> None:
+def test_a_body_at_the_limit_is_accepted(small_body_app: LocalApp) -> None:
     body = b'{"prompt":"' + b"a" * (LIMIT - 13) + b'"}'
-    assert narrow_app.chat(body).status_code == 200
+    assert small_body_app.chat(body).status_code == 200
 
 
-def test_a_body_that_does_not_come_is_408(limited_app: LocalApp) -> None:
+def test_a_body_that_never_arrives_is_408(limited_app: LocalApp) -> None:
     with limited_app.send_raw("POST", "/api/chat", b"{", length=100) as connection:
         assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 408")
 
 
-def test_no_headers_before_the_deadline_is_504(limited_app: LocalApp) -> None:
+def test_no_response_before_the_deadline_is_504(limited_app: LocalApp) -> None:
     limited_app.model.clear()
     limited_app.model.script({"hang": True})
     response = limited_app.chat({"prompt": "Hello"})
@@ -56,7 +56,7 @@ def test_no_headers_before_the_deadline_is_504(limited_app: LocalApp) -> None:
     assert limited_app.model.journal(ended=1)[0].disconnected
 
 
-def test_more_calls_than_allowed_get_503_with_retry_after(limited_app: LocalApp) -> None:
+def test_a_call_above_the_limit_gets_503_with_retry_after(limited_app: LocalApp) -> None:
     limited_app.model.clear()
     limited_app.model.script({"reply": "one and two", "step": True})
     with limited_app.stream_chat() as events:
@@ -70,7 +70,7 @@ def test_more_calls_than_allowed_get_503_with_retry_after(limited_app: LocalApp)
     assert limited_app.chat({"prompt": "Hello"}).status_code == 200
 
 
-def test_a_stream_that_falls_silent_ends_with_an_error_event(limited_app: LocalApp) -> None:
+def test_a_stream_that_goes_silent_ends_with_an_error_event(limited_app: LocalApp) -> None:
     limited_app.model.clear()
     limited_app.model.script({"reply": "one and two", "step": True})
     with limited_app.stream_chat() as events:
@@ -81,7 +81,7 @@ def test_a_stream_that_falls_silent_ends_with_an_error_event(limited_app: LocalA
     assert limited_app.model.journal(ended=1)[0].disconnected
 
 
-def test_a_stream_that_breaks_off_ends_with_an_error_event(app: LocalApp) -> None:
+def test_an_interrupted_stream_ends_with_an_error_event(app: LocalApp) -> None:
     app.model.script({"reply": "one and two and three", "cut": 2})
     with app.stream_chat() as events:
         assert [json.loads(next(events)) for _ in range(2)] == [{"delta": "one and"}, {"delta": " two and"}]
@@ -89,7 +89,7 @@ def test_a_stream_that_breaks_off_ends_with_an_error_event(app: LocalApp) -> Non
         assert list(events) == []
 
 
-def test_a_caller_who_leaves_in_mid_stream_ends_the_call_to_azure(app: LocalApp) -> None:
+def test_a_disconnect_during_a_stream_ends_the_call_to_azure(app: LocalApp) -> None:
     app.model.script({"reply": "one and two", "step": True})
     with app.stream_chat() as events:
         app.model.permit()
@@ -100,7 +100,7 @@ def test_a_caller_who_leaves_in_mid_stream_ends_the_call_to_azure(app: LocalApp)
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_caller_who_leaves_before_the_answer_ends_the_call_to_azure(app: LocalApp, stream: bool) -> None:
+def test_a_disconnect_before_the_response_ends_the_call_to_azure(app: LocalApp, stream: bool) -> None:
     app.model.script({"hang": True})
     body = json.dumps({"prompt": "Hello", "stream": stream}).encode()
     with app.send_raw("POST", "/api/chat", body):
@@ -109,7 +109,7 @@ def test_a_caller_who_leaves_before_the_answer_ends_the_call_to_azure(app: Local
     assert seen.disconnected
 
 
-def test_a_content_filter_refusal_comes_through_verbatim(app: LocalApp) -> None:
+def test_an_error_of_the_content_filter_is_forwarded_unchanged(app: LocalApp) -> None:
     app.model.script({"status": 400})
     response = app.chat({"prompt": "Hello"})
     assert response.status_code == 400
@@ -118,7 +118,7 @@ def test_a_content_filter_refusal_comes_through_verbatim(app: LocalApp) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_throttling_comes_through_with_its_retry_after(app: LocalApp, stream: bool) -> None:
+def test_a_throttling_response_is_forwarded_with_its_retry_after(app: LocalApp, stream: bool) -> None:
     app.model.script({"status": 429, "headers": {"retry-after": "7", "retry-after-ms": "6500"}})
     response = app.chat({"prompt": "Hello", "stream": stream})
     assert response.status_code == 429
@@ -149,7 +149,7 @@ def test_throttling_comes_through_with_its_retry_after(app: LocalApp, stream: bo
         ),
     ],
 )
-def test_what_the_operator_must_mend_is_502_and_logged(app: LocalApp, script: Json, code: str, logged: str) -> None:
+def test_an_error_that_the_operator_must_fix_is_502_and_logged(app: LocalApp, script: Json, code: str, logged: str) -> None:
     app.model.script(script)
     response = app.chat({"prompt": "Hello"})
     assert response.status_code == 502
@@ -159,7 +159,7 @@ def test_what_the_operator_must_mend_is_502_and_logged(app: LocalApp, script: Js
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
-def test_a_failure_of_azure_keeps_its_status_and_not_its_text(app: LocalApp, status: int) -> None:
+def test_a_failure_of_azure_keeps_its_status_but_not_its_text(app: LocalApp, status: int) -> None:
     app.model.script({"status": status, "body": "at NAME.openai.azure.com", "headers": {"retry-after": "3"}})
     response = app.chat({"prompt": "Hello"})
     assert response.status_code == status
@@ -168,7 +168,7 @@ def test_a_failure_of_azure_keeps_its_status_and_not_its_text(app: LocalApp, sta
     assert "NAME" not in response.text
 
 
-def test_an_answer_that_is_no_completion_is_502(app: LocalApp) -> None:
+def test_a_response_without_a_completion_is_502(app: LocalApp) -> None:
     app.model.script({"status": 200, "body": {"choices": []}})
     response = app.chat({"prompt": "Hello"})
     assert response.status_code == 502

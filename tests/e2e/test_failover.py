@@ -1,4 +1,4 @@
-"""What callers get when endpoints fail: each fault with one endpoint and with three, over real sockets."""
+"""Test what clients get when endpoints fail: each fault with one endpoint and with three, over real sockets."""
 
 import asyncio
 import json
@@ -15,25 +15,25 @@ from tests.support.processes import PROJECT, Json, Simulator
 from tests.support.upstreams import CALLER_KEY, Gateway, Upstreams
 
 
-async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def never_respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
     writer.close()
 
 
 @pytest.fixture(scope="module")
 def silent(upstreams: Upstreams) -> str:
-    """An endpoint that takes connections and requests, and never answers."""
-    return f"http://127.0.0.1:{upstreams.serve(say_nothing)}"
+    """Return the URL of an endpoint that accepts connections and requests, and never responds."""
+    return f"http://127.0.0.1:{upstreams.serve(never_respond)}"
 
 
-# What an endpoint does, and what a caller gets who can only get that: status, code, Retry-After.
+# The script of each fault, and what the client gets if every endpoint has it: status, code, Retry-After.
 FAULTS: dict[str, tuple[Json, int, str | None, str]] = {
     "429 in milliseconds": ({"status": 429, "headers": {"retry-after": "60", "retry-after-ms": "1500"}}, 429, "429", "2"),
     "429 in seconds": ({"status": 429, "headers": {"retry-after": "7"}}, 429, "429", "7"),
-    "429 without": ({"status": 429}, 429, "429", "10"),
+    "429 without Retry-After": ({"status": 429}, 429, "429", "10"),
     "429 with garbage": ({"status": 429, "headers": {"retry-after": "soon", "retry-after-ms": "nan"}}, 429, "429", "10"),
-    "429 below zero": ({"status": 429, "headers": {"retry-after": "-3", "retry-after-ms": "-1"}}, 429, "429", "10"),
-    "429 for ever": ({"status": 429, "headers": {"retry-after": "9" * 12}}, 429, "429", "86400"),
+    "429 with negatives": ({"status": 429, "headers": {"retry-after": "-3", "retry-after-ms": "-1"}}, 429, "429", "10"),
+    "429 with a huge value": ({"status": 429, "headers": {"retry-after": "9" * 12}}, 429, "429", "86400"),
     "401": ({"status": 401}, 502, "upstream_auth", "10"),
     "403": ({"status": 403}, 502, "upstream_auth", "10"),
     "DeploymentNotFound": ({"status": 404}, 502, "deployment_not_found", "10"),
@@ -48,7 +48,7 @@ FAULTS: dict[str, tuple[Json, int, str | None, str]] = {
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_with_one_endpoint_the_caller_learns_when_to_come_again(
+def test_with_one_endpoint_the_client_learns_when_to_retry(
     gateway: Gateway, models: list[Simulator], fault: str, stream: bool
 ) -> None:
     script, status, code, retry_after = FAULTS[fault]
@@ -62,7 +62,7 @@ def test_with_one_endpoint_the_caller_learns_when_to_come_again(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_with_three_endpoints_the_next_one_answers(
+def test_with_three_endpoints_the_next_one_serves_the_call(
     gateway: Gateway, models: list[Simulator], fault: str, stream: bool
 ) -> None:
     script, *_ = FAULTS[fault]
@@ -70,13 +70,13 @@ def test_with_three_endpoints_the_next_one_answers(
     models[0].script({**script, "times": 1})
     assert call(gateway, stream=stream).status_code == 200
     assert attempts(models) == [1, 1, 0]
-    # The first one rests meanwhile.
+    # The first one is still cooling down.
     assert call(gateway, stream=stream).status_code == 200
     assert attempts(models) == [1, 2, 0]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_with_three_endpoints_that_all_fail_the_last_answer_comes_out(
+def test_when_all_three_endpoints_fail_the_client_gets_the_last_error(
     gateway: Gateway, models: list[Simulator], fault: str
 ) -> None:
     script, status, code, retry_after = FAULTS[fault]
@@ -89,7 +89,7 @@ def test_with_three_endpoints_that_all_fail_the_last_answer_comes_out(
     assert attempts(models) == [1, 1, 1]
 
 
-def test_a_date_says_when_to_come_again(gateway: Gateway, models: list[Simulator]) -> None:
+def test_a_retry_after_can_be_a_date(gateway: Gateway, models: list[Simulator]) -> None:
     for ahead, expected in ((30, range(27, 31)), (-30, range(1))):
         gateway.configure(models[0].url)
         models[0].script({"status": 429, "headers": {"retry-after": formatdate(time.time() + ahead, usegmt=True)}})
@@ -97,30 +97,32 @@ def test_a_date_says_when_to_come_again(gateway: Gateway, models: list[Simulator
 
 
 UNREACHABLE = {
-    "refused": "http://127.0.0.1:{free}",
+    "connection refused": "http://127.0.0.1:{free}",
     "TLS to a plain port": "https://127.0.0.1:{plain}",
     "a name that does not resolve": "https://no-such-name.invalid",
-    "silent": "{silent}",
+    "no response": "{silent}",
 }
 
 
 @pytest.fixture(params=UNREACHABLE)
 def unreachable(request: pytest.FixtureRequest, models: list[Simulator], silent: str) -> tuple[str, int, str]:
-    """An endpoint that cannot be reached; status and code for whoever has no other."""
+    """Return the URL of an unreachable endpoint, and the status and code of the error if there is no other endpoint."""
     plain = models[0].url.rpartition(":")[2]
-    address = UNREACHABLE[request.param].format(free=free_port(), plain=plain, silent=silent)
-    return address, *((504, "deadline_exceeded") if address == silent else (502, "upstream_unreachable"))
+    url = UNREACHABLE[request.param].format(free=free_port(), plain=plain, silent=silent)
+    return url, *((504, "deadline_exceeded") if url == silent else (502, "upstream_unreachable"))
 
 
-def test_one_endpoint_that_cannot_be_reached(gateway: Gateway, unreachable: tuple[str, int, str]) -> None:
-    address, status, code = unreachable
-    gateway.configure(address, REQUEST_TIMEOUT_SECONDS="2")
+def test_with_one_unreachable_endpoint_the_client_learns_when_to_retry(
+    gateway: Gateway, unreachable: tuple[str, int, str]
+) -> None:
+    url, status, code = unreachable
+    gateway.configure(url, REQUEST_TIMEOUT_SECONDS="2")
     response = call(gateway)
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
     assert response.headers["retry-after"] == "10"
 
 
-def test_an_endpoint_that_cannot_be_reached_among_three(
+def test_with_one_unreachable_endpoint_of_three_the_next_one_serves_the_call(
     gateway: Gateway, models: list[Simulator], unreachable: tuple[str, int, str]
 ) -> None:
     gateway.configure(unreachable[0], models[1].url, models[2].url, ATTEMPT_TIMEOUT_SECONDS="1")
@@ -129,9 +131,9 @@ def test_an_endpoint_that_cannot_be_reached_among_three(
         assert attempts(models) == [0, calls, 0]
 
 
-def test_three_endpoints_that_cannot_be_reached(gateway: Gateway, unreachable: tuple[str, int, str]) -> None:
-    address, status, code = unreachable
-    gateway.configure(address, address, address, ATTEMPT_TIMEOUT_SECONDS="0.5", REQUEST_TIMEOUT_SECONDS="1.5")
+def test_three_unreachable_endpoints_give_the_same_error_as_one(gateway: Gateway, unreachable: tuple[str, int, str]) -> None:
+    url, status, code = unreachable
+    gateway.configure(url, url, url, ATTEMPT_TIMEOUT_SECONDS="0.5", REQUEST_TIMEOUT_SECONDS="1.5")
     response = call(gateway)
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
@@ -141,7 +143,7 @@ def test_three_endpoints_that_cannot_be_reached(gateway: Gateway, unreachable: t
     [({"status": status}, status) for status in (400, 409, 413, 422)]
     + [({"status": 404, "body": payloads.RESOURCE_NOT_FOUND}, 502), ({"status": 405}, 502), ({"status": 302}, 502)],
 )
-def test_what_no_other_endpoint_would_grant_is_not_asked_of_it(
+def test_an_error_that_every_endpoint_would_return_is_not_retried(
     gateway: Gateway, models: list[Simulator], script: Json, status: int
 ) -> None:
     gateway.configure(*(model.url for model in models))
@@ -153,7 +155,7 @@ def test_what_no_other_endpoint_would_grant_is_not_asked_of_it(
     assert attempts(models) == [2, 0, 0]
 
 
-def test_the_soonest_retry_after_of_all_comes_out(gateway: Gateway, models: list[Simulator]) -> None:
+def test_the_client_gets_the_shortest_retry_after(gateway: Gateway, models: list[Simulator]) -> None:
     gateway.configure(*(model.url for model in models))
     waits = ({"retry-after": "30"}, {"retry-after-ms": "4200"}, {"retry-after": "20"})
     for model, headers in zip(models, waits, strict=True):
@@ -161,12 +163,12 @@ def test_the_soonest_retry_after_of_all_comes_out(gateway: Gateway, models: list
     response = call(gateway)
     assert response.status_code == 429
     assert (response.headers["retry-after"], response.headers["retry-after-ms"]) == ("5", "4200")
-    # The next caller is sent to the one that has rested first.
+    # The next call goes to the endpoint whose cooldown ends first.
     assert call(gateway).status_code == 200
     assert attempts(models) == [1, 2, 1]
 
 
-def test_an_endpoint_that_rested_is_used_again(gateway: Gateway, models: list[Simulator]) -> None:
+def test_an_endpoint_is_used_again_after_its_cooldown(gateway: Gateway, models: list[Simulator]) -> None:
     gateway.configure(*(model.url for model in models))
     models[0].script({"status": 503, "headers": {"retry-after-ms": "500"}})
     call(gateway)
@@ -175,7 +177,7 @@ def test_an_endpoint_that_rested_is_used_again(gateway: Gateway, models: list[Si
     assert attempts(models) == [2, 1, 0]
 
 
-def test_a_throttled_deployment_leaves_the_others_alone(gateway: Gateway, models: list[Simulator]) -> None:
+def test_throttling_of_a_deployment_does_not_affect_the_others(gateway: Gateway, models: list[Simulator]) -> None:
     gateway.configure(*(model.url for model in models))
     models[0].script({"status": 429})
     call(gateway, model="chat")
@@ -186,7 +188,7 @@ def test_a_throttled_deployment_leaves_the_others_alone(gateway: Gateway, models
     assert attempts(models) == [2, 2, 0]
 
 
-def test_an_endpoint_that_hangs_is_last_for_later_callers(gateway: Gateway, models: list[Simulator]) -> None:
+def test_an_endpoint_that_hangs_is_the_last_choice_of_later_calls(gateway: Gateway, models: list[Simulator]) -> None:
     gateway.configure(*(model.url for model in models), ATTEMPT_TIMEOUT_SECONDS="0.5")
     models[0].script({"hang": True})
     assert call(gateway).status_code == 200
@@ -198,7 +200,7 @@ def test_an_endpoint_that_hangs_is_last_for_later_callers(gateway: Gateway, mode
     assert attempts(models) == [2, 2, 1]
 
 
-def test_no_attempt_begins_after_the_deadline(gateway: Gateway, models: list[Simulator]) -> None:
+def test_no_attempt_starts_after_the_deadline(gateway: Gateway, models: list[Simulator]) -> None:
     settings = {"ATTEMPT_TIMEOUT_SECONDS": "0.5", "REQUEST_TIMEOUT_SECONDS": "0.8"}
     gateway.configure(*(model.url for model in models), **settings)
     for model in models:
@@ -207,62 +209,64 @@ def test_no_attempt_begins_after_the_deadline(gateway: Gateway, models: list[Sim
     assert response.status_code == 504
     assert response.json()["error"]["code"] == "deadline_exceeded"
     assert attempts(models) == [1, 1, 0]
-    # Whom nobody has asked, nobody blames.
+    # The third endpoint was not called, so it does not cool down.
     assert gateway.state()["cooldowns"] == [1, 1, 0]
 
 
-def test_the_deadline_is_for_the_body_too(gateway: Gateway, models: list[Simulator]) -> None:
+def test_the_deadline_includes_the_body(gateway: Gateway, models: list[Simulator]) -> None:
     gateway.configure(models[0].url, REQUEST_TIMEOUT_SECONDS="1")
-    # The simulator's own pace would take a minute.
+    # At this pace, the response would take a minute.
     models[0].script({"raw": "{" + " " * 600, "split": 10, "pace": 1})
     assert call(gateway).status_code == 504
     assert models[0].journal(ended=1)[0].disconnected
 
 
-def test_nothing_in_the_app_sleeps() -> None:
+def test_the_app_never_sleeps() -> None:
     for path in (*(PROJECT / "shared").rglob("*.py"), PROJECT / "function_app.py"):
         assert not re.search(r"\bsleep\(", path.read_text()), path
 
 
 class TestPool:
-    async def answer_once(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answers the first request of a connection, and hangs up on the second."""
-        await self.answer(reader, writer)
+    async def respond_once(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Respond to the first request of a connection, and close it at the second."""
+        await self.respond(reader, writer)
         await reader.read(1)
         writer.close()
 
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
         await writer.drain()
 
     @pytest.mark.parametrize("others", [0, 1])
-    def test_a_pooled_connection_that_closes_on_its_next_use_costs_no_call_and_no_rest(
+    def test_a_pooled_connection_that_closes_at_its_next_use_causes_no_error_and_no_cooldown(
         self, gateway: Gateway, upstreams: Upstreams, models: list[Simulator], others: int
     ) -> None:
-        endpoints = [f"http://127.0.0.1:{upstreams.serve(self.answer_once)}", models[1].url]
+        endpoints = [f"http://127.0.0.1:{upstreams.serve(self.respond_once)}", models[1].url]
         gateway.configure(*endpoints[: 1 + others])
         for _ in range(6):
             assert call(gateway).status_code == 200
         assert gateway.state()["cooldowns"] == [0] * (1 + others)
         assert attempts(models) == [0, 0, 0]
 
-    async def answer_and_close(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self.answer(reader, writer)
+    async def respond_and_close(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.respond(reader, writer)
         await asyncio.sleep(0.05)
         writer.close()
 
-    def test_a_pooled_connection_that_the_server_closed_while_idle_costs_no_call(
+    def test_a_pooled_connection_that_the_server_closes_while_idle_causes_no_error(
         self, gateway: Gateway, upstreams: Upstreams, models: list[Simulator]
     ) -> None:
-        gateway.configure(f"http://127.0.0.1:{upstreams.serve(self.answer_and_close)}", models[1].url)
+        gateway.configure(f"http://127.0.0.1:{upstreams.serve(self.respond_and_close)}", models[1].url)
         for _ in range(4):
             assert call(gateway).status_code == 200
             time.sleep(0.1)
         assert attempts(models) == [0, 0, 0]
 
-    def test_a_full_app_says_so_at_once_and_blames_no_endpoint(self, gateway: Gateway, models: list[Simulator]) -> None:
+    def test_a_call_without_a_free_slot_fails_at_once_and_starts_no_cooldown(
+        self, gateway: Gateway, models: list[Simulator]
+    ) -> None:
         gateway.configure(models[0].url, models[1].url, MAX_CONCURRENT_CALLS="1")
         models[0].script({"hang": True})
         with gateway.app.send_raw("POST", "/api/v1/chat/completions", json.dumps(MESSAGES).encode(), api_key=CALLER_KEY):

@@ -1,4 +1,4 @@
-"""Loading the app: with nothing configured, without I/O, and without what only some need."""
+"""Test how the app loads: without settings, without I/O, without optional imports, and with settings that are wrong."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 from tests.support.processes import PROJECT, LocalApp, eventually, local_app
 from tests.support.upstreams import Gateway
 
-# Valid settings, and nobody listens at their endpoint.
+# Valid settings for an endpoint where nothing listens.
 UNREACHABLE = {
     "AZURE_OPENAI_ENDPOINT": "http://127.0.0.1:9",
     "AZURE_OPENAI_KEY": "some-key",
@@ -27,7 +27,7 @@ print(len(function_app.app.get_functions()), opened, "azure.identity" in sys.mod
 """
 
 
-def test_importing_needs_no_environment_no_socket_and_no_identity() -> None:
+def test_the_import_needs_no_settings_no_socket_and_no_azure_identity() -> None:
     run = subprocess.run([sys.executable, "-c", PROBE], cwd=PROJECT, env={}, capture_output=True, text=True, check=True)
     assert run.stdout == "21 [] False\n"
 
@@ -38,7 +38,7 @@ def unset_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
         yield app
 
 
-def test_without_settings_the_functions_load_and_chat_names_what_is_missing(unset_app: LocalApp) -> None:
+def test_without_settings_the_functions_load_and_the_error_names_the_missing_ones(unset_app: LocalApp) -> None:
     response = unset_app.chat({"prompt": "Hello"})
     assert response.status_code == 503
     error = response.json()["error"]
@@ -48,7 +48,7 @@ def test_without_settings_the_functions_load_and_chat_names_what_is_missing(unse
         unset_app.wait_for(f"AZURE_OPENAI_{name}: is missing")
 
 
-def test_callers_learn_the_names_of_bad_settings_and_operators_what_is_wrong(
+def test_the_error_names_invalid_settings_and_the_log_says_what_is_wrong(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     bad = {"AZURE_OPENAI_ENDPOINT": "https://name.example.com/openai", "AUTHENTICATION": "AZRUE"}
@@ -60,7 +60,7 @@ def test_callers_learn_the_names_of_bad_settings_and_operators_what_is_wrong(
         app.wait_for("'AZRUE', which is not 'AZURE', so an API key is needed")
 
 
-def test_the_switch_is_nothing_but_an_environment_variable(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_one_setting_switches_from_the_key_to_the_identity(tmp_path_factory: pytest.TempPathFactory) -> None:
     identity = "managed identity (system-assigned, or yours, by az login)"
     for switch, expected in (({}, "API key"), ({"AUTHENTICATION": "AZURE"}, identity)):
         with local_app(tmp_path_factory.mktemp("app"), **UNREACHABLE, **switch) as app:
@@ -70,7 +70,7 @@ def test_the_switch_is_nothing_but_an_environment_variable(tmp_path_factory: pyt
             app.wait_for(f"API version v1, {expected}")
 
 
-def test_an_endpoint_that_cannot_be_reached_is_502(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_unreachable_endpoint_is_502(tmp_path_factory: pytest.TempPathFactory) -> None:
     with local_app(tmp_path_factory.mktemp("app"), **UNREACHABLE) as app:
         response = app.chat({"prompt": "Hello"})
         assert response.status_code == 502
@@ -95,7 +95,9 @@ NOT_FOUND = (502, "upstream_unreachable", "Name or service not known. Is the nam
         ("https://127.0.0.1:99999", *NOT_A_URL),
     ],
 )
-def test_an_odd_host_is_reported_as_the_endpoints(gateway: Gateway, endpoint: str, status: int, code: str, log: str) -> None:
+def test_the_log_names_the_setting_of_an_invalid_host(
+    gateway: Gateway, endpoint: str, status: int, code: str, log: str
+) -> None:
     gateway.configure(endpoint)
     before = gateway.app.output.count(log)
     response = gateway.app.chat({"prompt": "Hello"})
@@ -103,7 +105,7 @@ def test_an_odd_host_is_reported_as_the_endpoints(gateway: Gateway, endpoint: st
     eventually(lambda: gateway.app.output.count(log), lambda count: count == before + 1)
 
 
-def test_what_looks_like_a_mistake_in_the_settings_is_logged_once(folder: Path) -> None:
+def test_a_likely_mistake_in_the_settings_is_logged_once(folder: Path) -> None:
     warning = "] AUTHENTICATION is 'AZRUE', which is not 'AZURE': an API key is used"
     with local_app(folder, **UNREACHABLE, AUTHENTICATION="AZRUE") as app:
         for _ in range(2):
@@ -125,6 +127,6 @@ def test_a_path_with_a_line_break_reaches_its_function(app: LocalApp, method: st
     response = app.http.request(method, path, json={"messages": []} if method == "POST" else None)
     assert response.status_code == 404
     assert response.json()["error"]["code"] == code
-    # Where the runtime's server answers by itself, the host waits in vain for the function.
+    # If the runtime's server responded without running the function, the host would wait for it in vain.
     eventually(lambda: app.output.count("Executed 'Functions."), lambda count: count > executed)
     assert "The runtime answered by itself" not in app.output

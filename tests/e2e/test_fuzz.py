@@ -35,8 +35,8 @@ GOOD = b'{"messages":[{"role":"user","content":"Hello"}],"model":"chat","stream"
 LIMIT = 50_000
 # Seconds after which a request counts as hanging.
 PATIENCE = 20.0
-# What a function of this app, or the host before it, may answer to something that makes no sense.
-REFUSALS = {400, 401, 404, 408, 411, 413, 414, 415, 431}
+# The statuses with which the app, or the host in front of it, may reject an invalid request.
+REJECTIONS = {400, 401, 404, 408, 411, 413, 414, 415, 431}
 
 pytestmark = pytest.mark.fuzz
 
@@ -72,7 +72,7 @@ BODIES = st.one_of(
         lambda cut: GOOD[: cut[0]] + cut[2] + GOOD[cut[1] :]
     ),
 )
-# What can stand in a header at all; the rest is for plain sockets.
+# Values that an HTTP client can send. Other bytes need a plain socket.
 HEADER_VALUES = st.binary(max_size=60).map(lambda text: bytes(b for b in text if b > 31 and b != 127).strip())
 
 
@@ -91,8 +91,8 @@ def gateway(
 
 
 def check(response: httpx2.Response, *allowed: int) -> None:
-    """Fails unless the answer is one that a stranger may see."""
-    assert response.status_code in ({200} | REFUSALS if not allowed else set(allowed)), response.text
+    """Fail if the status is not allowed, or if the response reveals anything internal."""
+    assert response.status_code in ({200} | REJECTIONS if not allowed else set(allowed)), response.text
     assert "Traceback" not in response.text
     assert "127.0.0.1" not in response.text
     if response.status_code >= 400 and response.content:
@@ -102,14 +102,14 @@ def check(response: httpx2.Response, *allowed: int) -> None:
 
 @thorough
 @given(body=BODIES, path=st.sampled_from(PATHS))
-def test_no_body_is_too_much(gateway: Gateway, body: bytes, path: str) -> None:
+def test_the_app_handles_any_body(gateway: Gateway, body: bytes, path: str) -> None:
     check(gateway.http.post(path, content=body, headers=CALLER, timeout=PATIENCE), 200, 400, 404)
 
 
 @thorough
 @given(headers=st.dictionaries(st.from_regex("[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}", fullmatch=True), HEADER_VALUES, max_size=5))
-def test_no_headers_are_too_much(gateway: Gateway, headers: dict[str, bytes]) -> None:
-    # These say how long the body is, and for whom.
+def test_the_app_handles_any_headers(gateway: Gateway, headers: dict[str, bytes]) -> None:
+    # These headers set the length of the body, the use of the connection, or the host.
     framing = {"content-length", "transfer-encoding", "connection", "upgrade", "expect", "host"}
     sent: Any = {name: value for name, value in headers.items() if name.lower() not in framing}
     check(gateway.http.post(PATHS[1], content=GOOD, headers=sent | CALLER, timeout=PATIENCE))
@@ -117,21 +117,21 @@ def test_no_headers_are_too_much(gateway: Gateway, headers: dict[str, bytes]) ->
 
 @thorough
 @given(value=HEADER_VALUES, name=st.sampled_from(["content-type", "accept", *FORWARDED_HEADERS]))
-def test_headers_that_mean_something(gateway: Gateway, name: str, value: bytes) -> None:
+def test_the_app_handles_any_value_of_the_headers_that_it_reads(gateway: Gateway, name: str, value: bytes) -> None:
     headers: Any = CALLER | {name: value}
     check(gateway.http.post(PATHS[1], content=GOOD, headers=headers, timeout=PATIENCE), 200)
 
 
 @thorough
 @given(key=HEADER_VALUES, header=st.sampled_from(["authorization", "api-key", "x-api-key"]))
-def test_keys(gateway: Gateway, key: bytes, header: str) -> None:
+def test_any_wrong_key_is_401(gateway: Gateway, key: bytes, header: str) -> None:
     headers: Any = {header: key}
     check(gateway.http.post(PATHS[1], content=GOOD, headers=headers, timeout=PATIENCE), 401)
 
 
 @thorough
 @given(query=st.dictionaries(st.sampled_from(["api-version", "stream", "limit"]) | st.text(max_size=10), st.text()))
-def test_query_strings(gateway: Gateway, query: dict[str, str]) -> None:
+def test_the_app_handles_any_query(gateway: Gateway, query: dict[str, str]) -> None:
     text: Any = {name.encode(errors="replace"): value.encode(errors="replace") for name, value in query.items()}
     for path in ("/api/v1/models", "/api/v1/responses/resp_1/input_items"):
         check(gateway.http.get(path, params=text, headers=CALLER, timeout=PATIENCE), 200, 400, 404)
@@ -142,52 +142,52 @@ RAW = st.binary(max_size=40).map(lambda text: text.replace(b"\r\n\r\n", b""))
 
 @thorough
 @given(line=RAW, path=RAW)
-def test_what_no_http_client_would_send(gateway: Gateway, line: bytes, path: bytes) -> None:
+def test_a_request_that_no_http_client_would_send_is_rejected(gateway: Gateway, line: bytes, path: bytes) -> None:
     head = b"POST /api/chat%s HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-odd: %s\r\ncontent-length: 2\r\n\r\n{}"
     with gateway.app.connection() as connection:
         connection.settimeout(PATIENCE)
         connection.sendall(head % (path, line))
-        answer = connection.makefile("rb").read()
-    if answer:
-        found = re.match(rb"HTTP/1\.[01] (\d{3}) ", answer)
-        assert found, answer
-        assert int(found[1]) in REFUSALS
-        assert b"Traceback" not in answer
+        response = connection.makefile("rb").read()
+    if response:
+        found = re.match(rb"HTTP/1\.[01] (\d{3}) ", response)
+        assert found, response
+        assert int(found[1]) in REJECTIONS
+        assert b"Traceback" not in response
 
 
 DEEP = b"[" * 20_000 + b"]" * 20_000
 MESSAGES = b'"messages":[{"role":"user","content":"Hello"}]'
-ODDITIES: dict[str, tuple[bytes, dict[str, str], int, str]] = {
-    "deep JSON": (b'{"messages":%s}' % DEEP, {}, 400, "nested too deeply"),
-    "deep JSON elsewhere": (b'{%s,"metadata":%s}' % (MESSAGES, DEEP), {}, 400, "nested too deeply"),
+UNUSUAL_BODIES: dict[str, tuple[bytes, dict[str, str], int, str]] = {
+    "deeply nested messages": (b'{"messages":%s}' % DEEP, {}, 400, "nested too deeply"),
+    "deeply nested metadata": (b'{%s,"metadata":%s}' % (MESSAGES, DEEP), {}, 400, "nested too deeply"),
     "NaN": (b'{%s,"temperature":NaN}' % MESSAGES, {}, 400, "malformed"),
     "Infinity": (b'{%s,"temperature":-Infinity}' % MESSAGES, {}, 400, "malformed"),
     "a lone surrogate": (rb'{"messages":[{"role":"user","content":"\ud800"}]}', {}, 400, "JSON"),
-    "bytes that are no UTF-8": (b'{%s,"user":"\xc3"}' % MESSAGES, {}, 400, "UTF-8"),
+    "invalid UTF-8": (b'{%s,"user":"\xc3"}' % MESSAGES, {}, 400, "UTF-8"),
     "a byte order mark": (b"\xef\xbb\xbf{%s}" % MESSAGES, {}, 400, "JSON"),
     "UTF-16": (b"{%s}".replace(b"%s", MESSAGES).decode().encode("utf-16"), {}, 400, "UTF-8"),
     "two documents": (b"{%s}{}" % MESSAGES, {}, 400, "trailing"),
     "a form": (b"prompt=Hello", {"content-type": "application/x-www-form-urlencoded"}, 400, "JSON"),
     "gzip": (b"\x1f\x8b\x08\x00", {"content-encoding": "gzip"}, 415, "content-encoding"),
-    "a bomb": (b"\x1f\x8b" * 1000, {"content-encoding": "GZIP, br"}, 415, "content-encoding"),
-    "too large": (b'{%s,"x":"%s"}' % (MESSAGES, b"a" * LIMIT), {}, 413, str(LIMIT)),
+    "a compression bomb": (b"\x1f\x8b" * 1000, {"content-encoding": "GZIP, br"}, 415, "content-encoding"),
+    "a body above the limit": (b'{%s,"x":"%s"}' % (MESSAGES, b"a" * LIMIT), {}, 413, str(LIMIT)),
     "a duplicate key": (b'{"messages":[],%s}' % MESSAGES, {}, 200, ""),
     "a wrong content type": (b"{%s}" % MESSAGES, {"content-type": "text/html; charset=x"}, 200, ""),
-    "no encoding at all": (b"{%s}" % MESSAGES, {"content-encoding": "identity"}, 200, ""),
+    "the encoding identity": (b"{%s}" % MESSAGES, {"content-encoding": "identity"}, 200, ""),
 }
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/api/v1/chat/completions"])
-@pytest.mark.parametrize("name", ODDITIES)
-def test_each_oddity_has_its_answer(gateway: Gateway, name: str, path: str) -> None:
-    body, headers, status, text = ODDITIES[name]
+@pytest.mark.parametrize("name", UNUSUAL_BODIES)
+def test_each_unusual_body_gets_its_status_and_message(gateway: Gateway, name: str, path: str) -> None:
+    body, headers, status, text = UNUSUAL_BODIES[name]
     response = gateway.http.post(path, content=body, headers=CALLER | headers, timeout=PATIENCE)
     assert response.status_code == status, response.text
     assert text in response.text
 
 
 @pytest.mark.parametrize("line", [b"x: a\rb", b"x: a\nb: c", b"x: a\x00b", b" x: folded", b"x : blank", b"api-key"])
-def test_a_header_that_would_be_two_does_not_get_through(gateway: Gateway, shared_model: Simulator, line: bytes) -> None:
+def test_a_malformed_header_does_not_reach_azure(gateway: Gateway, shared_model: Simulator, line: bytes) -> None:
     shared_model.clear()
     head = f"POST /api/v1/chat/completions HTTP/1.1\r\nhost: a\r\nconnection: close\r\napi-key: {CALLER_KEY}\r\n".encode()
     with gateway.app.connection() as connection:
@@ -209,5 +209,5 @@ CHECKS: list[Callable[..., Any]] = [
 
 @schema.parametrize()
 @settings(thorough, max_examples=thorough.max_examples // 8)
-def test_the_description_is_kept(gateway: Gateway, case: schemathesis.Case[Any]) -> None:
+def test_the_app_conforms_to_its_openapi_description(gateway: Gateway, case: schemathesis.Case[Any]) -> None:
     case.call_and_validate(base_url=f"{gateway.app.url}/api", headers=CALLER, checks=CHECKS, timeout=PATIENCE)

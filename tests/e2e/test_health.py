@@ -1,4 +1,4 @@
-"""Readiness, its details and the timer, against the simulators."""
+"""Test the health routes and the timer that probes the endpoints, against the simulators."""
 
 import json
 import logging
@@ -22,15 +22,15 @@ USER_ASSIGNED = "11111111-2222-3333-4444-555555555555"
 
 
 @pytest.fixture
-def own_app(gateway: Gateway, model: Simulator) -> LocalApp:
-    """Return an app that knows nothing yet about its endpoint."""
+def fresh_app(gateway: Gateway, model: Simulator) -> LocalApp:
+    """Return an app that has not called its endpoint yet."""
     gateway.app.model = model
     return gateway.app
 
 
 @pytest.fixture
 def keyless(upstreams: Upstreams, gateway: Gateway) -> Iterator[LocalApp]:
-    """Return an app with a user-assigned identity, and no token yet."""
+    """Return an app with a user-assigned identity and no token yet."""
     model, identity, settings = upstreams.identity([USER_ASSIGNED])
     gateway.configure(model.url, **settings, AZURE_CLIENT_ID=USER_ASSIGNED)
     gateway.app.model, gateway.app.identity = model, identity
@@ -51,36 +51,36 @@ def detail(app: LocalApp) -> Json:
     return found
 
 
-def test_a_probe_shows_that_all_works_and_spends_no_token(own_app: LocalApp) -> None:
-    assert ready(own_app) == (200, "healthy")
-    (endpoint,) = detail(own_app)["endpoints"]
+def test_a_probe_shows_that_an_endpoint_works_and_uses_no_tokens(fresh_app: LocalApp) -> None:
+    assert ready(fresh_app) == (200, "healthy")
+    (endpoint,) = detail(fresh_app)["endpoints"]
     assert (endpoint["position"], endpoint["state"]) == (1, "up")
     assert endpoint["reason"] == "identity, network and deployment work"
     assert endpoint["latency_ms"] >= 0
     assert endpoint["age_seconds"] >= 0
-    (seen,) = own_app.model.journal()
+    (seen,) = fresh_app.model.journal()
     assert json.loads(seen.body)["messages"] == []
-    # Azure has refused it, so no model has read it.
+    # Azure has rejected it, so no model has processed it.
     assert seen.status == 400
 
 
 @pytest.mark.deep
-def test_1000_readers_cost_one_probe(own_app: LocalApp) -> None:
+def test_1000_requests_cause_one_probe(fresh_app: LocalApp) -> None:
     with ThreadPoolExecutor(100) as pool:
-        found = set(pool.map(lambda _: ready(own_app), range(1000)))
+        found = set(pool.map(lambda _: ready(fresh_app), range(1000)))
     assert found == {(200, "healthy")}
-    (seen,) = own_app.model.journal()
+    (seen,) = fresh_app.model.journal()
     assert seen.status == 400
 
 
 @pytest.mark.deep
-def test_1000_readers_of_a_failure_cost_one_probe_per_period(own_app: LocalApp) -> None:
-    own_app.model.script({"status": 500, "times": 9})
+def test_1000_requests_during_a_failure_cause_one_probe_per_period(fresh_app: LocalApp) -> None:
+    fresh_app.model.script({"status": 500, "times": 9})
     with ThreadPoolExecutor(100) as pool:
-        found = set(pool.map(lambda _: ready(own_app), range(1000)))
+        found = set(pool.map(lambda _: ready(fresh_app), range(1000)))
     assert found == {(503, "unhealthy")}
-    # One for each five seconds that this may have taken.
-    assert len(own_app.model.journal()) <= 3
+    # One in each period of five seconds, and the requests may take several periods.
+    assert len(fresh_app.model.journal()) <= 3
 
 
 @pytest.mark.parametrize(
@@ -99,19 +99,19 @@ def test_1000_readers_of_a_failure_cost_one_probe_per_period(own_app: LocalApp) 
         ({"hang": True}, "unhealthy", "down", "no response within 5 s"),
     ],
 )  # fmt: skip
-def test_each_cause_has_its_own_state_and_reason(
-    own_app: LocalApp, script: Json, status: str, state: str, reason: str
+def test_each_failure_has_its_own_state_and_reason(
+    fresh_app: LocalApp, script: Json, status: str, state: str, reason: str
 ) -> None:
-    own_app.model.script(script)
-    assert ready(own_app) == (200 if status == "degraded" else 503, status)
-    found = detail(own_app)
+    fresh_app.model.script(script)
+    assert ready(fresh_app) == (200 if status == "degraded" else 503, status)
+    found = detail(fresh_app)
     assert found["status"] == status
     assert found["endpoints"][0]["state"] == state
     assert reason in found["endpoints"][0]["reason"]
-    assert len(own_app.model.journal()) == 1
+    assert len(fresh_app.model.journal()) == 1
 
 
-def test_a_missing_role_is_named_with_the_identity(keyless: LocalApp) -> None:
+def test_the_reason_names_a_missing_role_and_the_identity(keyless: LocalApp) -> None:
     keyless.model.script({"status": 401, "body": payloads.PERMISSION_DENIED})
     assert ready(keyless) == (503, "unhealthy")
     reason = detail(keyless)["endpoints"][0]["reason"]
@@ -120,7 +120,7 @@ def test_a_missing_role_is_named_with_the_identity(keyless: LocalApp) -> None:
 
 
 @pytest.mark.parametrize("script", [{"status": 400, "times": 99}, {"status": 500, "times": 99}, {"hang": True, "times": 99}])
-def test_an_identity_endpoint_in_trouble_is_told_within_the_probes_deadline(keyless: LocalApp, script: Json) -> None:
+def test_a_failing_identity_endpoint_is_reported_within_the_probes_deadline(keyless: LocalApp, script: Json) -> None:
     keyless.identity.script(script)
     response = keyless.http.get("/api/health/ready")
     assert response.status_code == 503
@@ -130,7 +130,7 @@ def test_an_identity_endpoint_in_trouble_is_told_within_the_probes_deadline(keyl
     assert keyless.model.journal() == []
 
 
-def test_an_invalid_setting_of_azure_identity_is_named(gateway: Gateway) -> None:
+def test_the_log_names_an_invalid_setting_of_azure_identity(gateway: Gateway) -> None:
     gateway.configure("http://127.0.0.1:9", AUTHENTICATION="AZURE", AZURE_TOKEN_CREDENTIALS="ManagedIdentity")
     app = gateway.app
     assert ready(app) == (503, "not_configured")
@@ -141,12 +141,12 @@ def test_an_invalid_setting_of_azure_identity_is_named(gateway: Gateway) -> None
     assert "Unexpected" not in app.output
 
 
-def test_a_rejected_token_is_replaced_for_a_probe_too(keyless: LocalApp) -> None:
+def test_a_probe_replaces_a_rejected_token(keyless: LocalApp) -> None:
     keyless.model.script({"status": 401, "body": payloads.WRONG_TOKEN})
     assert ready(keyless) == (200, "healthy")
 
 
-def test_bad_settings_are_a_state_too(folder: Path) -> None:
+def test_an_app_with_invalid_settings_reports_not_configured(folder: Path) -> None:
     with local_app(folder, "--no-simulator", HEALTH_CHECK_SCHEDULE="*/2 * * * * *") as app:
         assert ready(app) == (503, "not_configured")
         found = detail(app)
@@ -160,7 +160,7 @@ def test_bad_settings_are_a_state_too(folder: Path) -> None:
     ("order", "status"),
     [(("down", "up", "up"), "degraded"), (("up", "down", "up"), "healthy"), (("down", "down"), "unhealthy")],
 )
-def test_the_first_endpoint_makes_the_difference_between_healthy_and_degraded(
+def test_the_first_endpoint_decides_between_healthy_and_degraded(
     gateway: Gateway, model: Simulator, order: tuple[str, ...], status: str
 ) -> None:
     urls = {"up": model.url, "down": "http://127.0.0.1:9"}
@@ -170,72 +170,70 @@ def test_the_first_endpoint_makes_the_difference_between_healthy_and_degraded(
     assert [(endpoint["position"], endpoint["state"]) for endpoint in found] == list(enumerate(order, start=1))
 
 
-def test_a_call_that_was_just_served_is_as_good_as_a_probe(own_app: LocalApp) -> None:
-    assert own_app.chat({"prompt": "Hello"}).status_code == 200
-    assert ready(own_app) == (200, "healthy")
-    assert detail(own_app)["endpoints"][0]["reason"] == "has just served a call"
-    assert len(own_app.model.journal()) == 1
+def test_a_recently_served_call_replaces_a_probe(fresh_app: LocalApp) -> None:
+    assert fresh_app.chat({"prompt": "Hello"}).status_code == 200
+    assert ready(fresh_app) == (200, "healthy")
+    assert detail(fresh_app)["endpoints"][0]["reason"] == "has just served a call"
+    assert len(fresh_app.model.journal()) == 1
 
 
 @pytest.mark.parametrize("failure", [{"status": 500}, {"status": 401}, {"status": 404}, {"reset": True}])
-def test_steady_calls_that_fail_do_not_hide_that_nothing_works(own_app: LocalApp, failure: Json) -> None:
-    own_app.model.script({**failure, "times": 99})
+def test_failing_calls_do_not_hide_an_outage(fresh_app: LocalApp, failure: Json) -> None:
+    fresh_app.model.script({**failure, "times": 99})
     for _ in range(3):
-        assert own_app.chat({"prompt": "Hello"}).status_code >= 500
-        assert ready(own_app) == (503, "unhealthy")
-    assert detail(own_app)["endpoints"][0]["state"] == "down"
-    assert "throttled" not in detail(own_app)["endpoints"][0]["reason"]
+        assert fresh_app.chat({"prompt": "Hello"}).status_code >= 500
+        assert ready(fresh_app) == (503, "unhealthy")
+    assert detail(fresh_app)["endpoints"][0]["state"] == "down"
+    assert "throttled" not in detail(fresh_app)["endpoints"][0]["reason"]
 
 
-def test_an_endpoint_that_rests_is_degraded_without_a_probe(own_app: LocalApp) -> None:
-    assert own_app.chat({"prompt": "Hello"}).status_code == 200
-    own_app.model.script({"status": 429, "headers": {"retry-after": "60"}})
-    assert own_app.chat({"prompt": "Hello"}).status_code == 429
-    assert ready(own_app) == (200, "degraded")
-    assert "cooling down for another" in detail(own_app)["endpoints"][0]["reason"]
-    assert len(own_app.model.journal()) == 2
+def test_an_app_whose_endpoint_cools_down_is_degraded_without_a_probe(fresh_app: LocalApp) -> None:
+    assert fresh_app.chat({"prompt": "Hello"}).status_code == 200
+    fresh_app.model.script({"status": 429, "headers": {"retry-after": "60"}})
+    assert fresh_app.chat({"prompt": "Hello"}).status_code == 429
+    assert ready(fresh_app) == (200, "degraded")
+    assert "cooling down for another" in detail(fresh_app)["endpoints"][0]["reason"]
+    assert len(fresh_app.model.journal()) == 2
 
 
 @pytest.mark.parametrize(("since", "found"), [({}, (200, "healthy")), ({"status": 401, "times": 9}, (503, "unhealthy"))])
-def test_what_calls_have_shown_since_counts_for_more_than_a_long_rest(
-    own_app: LocalApp, since: Json, found: tuple[int, str]
-) -> None:
-    own_app.model.script({"status": 429, "headers": {"retry-after": "3600"}}, since)
+def test_later_calls_override_a_long_cooldown(fresh_app: LocalApp, since: Json, found: tuple[int, str]) -> None:
+    fresh_app.model.script({"status": 429, "headers": {"retry-after": "3600"}}, since)
     for _ in range(2):
-        own_app.chat({"prompt": "Hello"})
-    assert ready(own_app) == found
+        fresh_app.chat({"prompt": "Hello"})
+    assert ready(fresh_app) == found
 
 
-def test_after_trouble_in_calls_older_knowledge_does_not_count(own_app: LocalApp) -> None:
-    assert ready(own_app) == (200, "healthy")
-    assert own_app.chat({"prompt": "Hello"}).status_code == 200
-    own_app.model.script({"status": 429, "headers": {"retry-after-ms": "1"}}, {"status": 500})
-    assert own_app.chat({"prompt": "Hello"}).status_code == 429
-    assert ready(own_app) == (503, "unhealthy")
+def test_a_failed_call_invalidates_older_findings(fresh_app: LocalApp) -> None:
+    assert ready(fresh_app) == (200, "healthy")
+    assert fresh_app.chat({"prompt": "Hello"}).status_code == 200
+    fresh_app.model.script({"status": 429, "headers": {"retry-after-ms": "1"}}, {"status": 500})
+    assert fresh_app.chat({"prompt": "Hello"}).status_code == 429
+    assert ready(fresh_app) == (503, "unhealthy")
 
 
-def test_recovery_is_seen_within_one_period(own_app: LocalApp) -> None:
-    own_app.model.script({"status": 500})
-    assert ready(own_app) == (503, "unhealthy")
-    while (found := ready(own_app)) != (200, "healthy"):
+def test_a_recovery_is_noticed_within_one_period(fresh_app: LocalApp) -> None:
+    fresh_app.model.script({"status": 500})
+    assert ready(fresh_app) == (503, "unhealthy")
+    while (found := ready(fresh_app)) != (200, "healthy"):
         assert found == (503, "unhealthy")
-    assert len(own_app.model.journal()) == 2
+    assert len(fresh_app.model.journal()) == 2
 
 
-def test_live_and_chat_answer_while_200_readers_wait_for_a_probe(own_app: LocalApp) -> None:
-    own_app.model.script({"hang": True})
+def test_live_and_chat_respond_while_200_requests_wait_for_a_probe(fresh_app: LocalApp) -> None:
+    fresh_app.model.script({"hang": True})
     with ThreadPoolExecutor(200) as pool:
-        waiting = [pool.submit(own_app.http.get, "/api/health/ready") for _ in range(200)]
-        own_app.model.journal(requests=1)
-        # A client of its own: the other's connections are all in use.
-        with httpx2.Client(base_url=own_app.url, timeout=60) as http:
+        waiting = [pool.submit(fresh_app.http.get, "/api/health/ready") for _ in range(200)]
+        fresh_app.model.journal(requests=1)
+        # Use a second client, because all connections of the first are in use.
+        with httpx2.Client(base_url=fresh_app.url, timeout=60) as http:
             assert http.get("/api/health/live").json() == {"status": "alive"}
             assert http.post("/api/chat", json={"prompt": "Hello"}).status_code == 200
-        own_app.model.permit()
+        fresh_app.model.permit()
         assert {future.result().status_code for future in waiting} == {200}
 
 
-def test_strangers_see_one_word_and_details_need_a_key(folder: Path) -> None:
+def test_anyone_can_read_the_status_and_only_a_key_opens_the_details(folder: Path) -> None:
     with local_app(folder, "--enable-auth") as app:
         assert app.http.get("/api/health/live").status_code == 200
         assert ready(app) == (200, "healthy")
@@ -250,20 +248,20 @@ def test_the_timer_fires_on_its_schedule_and_on_demand(folder: Path) -> None:
         app.wait_for("Executing 'Functions.health_probe' (Reason='This function was programmatically called")
 
 
-def test_the_timer_fails_visibly_when_nothing_works_and_tells_of_the_recovery(own_app: LocalApp) -> None:
-    own_app.model.script({"status": 500})
-    own_app.http.post("/admin/functions/health_probe", json={})
-    own_app.wait_for("Executed 'Functions.health_probe' (Failed")
-    own_app.wait_for("Endpoint 1 is down: responded with 500")
-    own_app.wait_for("The app is unhealthy")
-    while ready(own_app)[0] == 503:
+def test_the_timer_fails_when_nothing_works_and_logs_the_recovery(fresh_app: LocalApp) -> None:
+    fresh_app.model.script({"status": 500})
+    fresh_app.http.post("/admin/functions/health_probe", json={})
+    fresh_app.wait_for("Executed 'Functions.health_probe' (Failed")
+    fresh_app.wait_for("Endpoint 1 is down: responded with 500")
+    fresh_app.wait_for("The app is unhealthy")
+    while ready(fresh_app)[0] == 503:
         pass
-    own_app.http.post("/admin/functions/health_probe", json={})
-    own_app.wait_for("The app is healthy again; it was unhealthy")
+    fresh_app.http.post("/admin/functions/health_probe", json={})
+    fresh_app.wait_for("The app is healthy again; it was unhealthy")
 
 
 @pytest.mark.anyio
-async def test_a_timer_that_is_past_due_probes_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_timer_that_is_past_due_probes_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     import function_app
 
     model = AzureOpenAISimulator(["chat"], keys=["some-key"])
@@ -277,7 +275,7 @@ async def test_a_timer_that_is_past_due_probes_like_any_other(monkeypatch: pytes
     assert [entry.status for entry in model.journal.entries] == [400]
 
 
-def test_the_watch_logs_what_is_not_healthy(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_watch_logs_each_problem_and_the_recovery(caplog: pytest.LogCaptureFixture) -> None:
     watch = Watch()
     up, down = Finding(UP, "fine", 0), Finding(DOWN, "gone", 0)
     with caplog.at_level(logging.INFO):

@@ -1,4 +1,4 @@
-"""What `azd up` would create, read with a Bicep grammar: no key anywhere, and every setting the app needs."""
+"""Test what `azd up` would create, with a parser for Bicep: it contains no key, and every setting that the app needs."""
 
 import json
 import re
@@ -27,8 +27,8 @@ ROLES_OF = {
     "monitoring": {"Monitoring Metrics Publisher"},
     "vault": {"Key Vault Secrets User"},
 }
-# Settings of the host and of libraries, by who documents them.
-OF_OTHERS = {
+# Settings of the host and of libraries, below the pages that document them.
+FOREIGN_SETTINGS = {
     # https://learn.microsoft.com/azure/azure-functions/functions-reference#configure-an-identity-based-connection
     "AzureWebJobsStorage__accountName",
     "AzureWebJobsStorage__credential",
@@ -39,7 +39,7 @@ OF_OTHERS = {
     # https://learn.microsoft.com/python/api/overview/azure/identity-readme#environment-variables
     "AZURE_TOKEN_CREDENTIALS",
 }
-# What could open something: functions that return keys, connection strings that hold them.
+# Functions and properties that return keys, and parts of connection strings that contain them.
 KEYS = re.compile(
     r"\blist\w*(keys|secrets|sas)\w*\(|AccountKey=|SharedAccess|\.key[12]\b|primaryKey|InstrumentationKey", re.IGNORECASE
 )
@@ -48,7 +48,7 @@ pytestmark = needs_node
 
 
 def read(*files: Path) -> list[Json]:
-    """Each file's syntax errors, resources and outputs."""
+    """Return the syntax errors, resources and outputs of each file."""
     command = ["node", "bicep.js", *map(str, files)]
     run = subprocess.run(command, cwd=NODE_FOLDER, capture_output=True, text=True, check=True)
     found: list[Json] = json.loads(run.stdout)
@@ -67,35 +67,35 @@ def properties(modules: dict[str, Json], module: str, resource: str) -> dict[str
 
 
 def parameters(module: str) -> dict[str, str]:
-    """The parameters of a module, with their defaults, empty where there is none."""
+    """Return the parameters of a module with their defaults. A required parameter has an empty one."""
     text = (INFRA / f"{module}.bicep").read_text()
     return dict(re.findall(r"^param (\w+) \w+(?: = '?([^'\n]*)'?)?$", text, re.MULTILINE))
 
 
-def test_every_file_is_bicep(modules: dict[str, Json]) -> None:
+def test_every_file_is_valid_bicep(modules: dict[str, Json]) -> None:
     assert len(modules) >= 7
     assert {name: module["errors"] for name, module in modules.items() if module["errors"]} == {}
 
 
 @pytest.mark.parametrize("mistake", ["param a string = {\n", "resource a 'b@c' = \n", "module m 'm' = { params: [ }\n"])
 def test_a_syntax_error_is_found(tmp_path: Path, mistake: str) -> None:
-    planted = tmp_path / "planted.bicep"
-    planted.write_text((INFRA / "model.bicep").read_text() + mistake)
-    (found,) = read(planted)
+    broken = tmp_path / "broken.bicep"
+    broken.write_text((INFRA / "model.bicep").read_text() + mistake)
+    (found,) = read(broken)
     assert found["errors"]
 
 
-def test_no_key_is_asked_for_set_or_put_out(modules: dict[str, Json]) -> None:
+def test_no_key_is_read_set_or_output(modules: dict[str, Json]) -> None:
     for file in (*INFRA.glob("*"), PROJECT / "azure.yaml"):
         assert not KEYS.search(file.read_text()), file
     outputs = [output for module in modules.values() for output in module["outputs"]]
     assert outputs
-    # A reference says where the caller keys are; the vault says who may read them.
-    told = "\n".join(outputs).replace("SecretName=", "")
-    assert not re.search(r"secret|callerKey\b|password", told, re.IGNORECASE)
+    # A reference names the secret that holds the caller keys, and the vault decides who may read it.
+    text = "\n".join(outputs).replace("SecretName=", "")
+    assert not re.search(r"secret|callerKey\b|password", text, re.IGNORECASE)
 
 
-def test_what_can_refuse_keys_does(modules: dict[str, Json]) -> None:
+def test_resources_that_can_reject_keys_do_so(modules: dict[str, Json]) -> None:
     assert properties(modules, "app", "storage")["allowSharedKeyAccess"] == "false"
     assert properties(modules, "app", "noPasswords")["allow"] == "false"
     assert properties(modules, "model", "account")["disableLocalAuth"] == "true"
@@ -119,7 +119,7 @@ def test_the_app_runs_on_flex_consumption_with_concurrency(modules: dict[str, Js
     assert defaults["alwaysReadyInstances"] == "0"
 
 
-def test_the_roles_are_the_right_ones(modules: dict[str, Json]) -> None:
+def test_each_module_assigns_the_expected_roles_only(modules: dict[str, Json]) -> None:
     names = {role_id: name for name, role_id in ROLES.items()}
     guid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
     found = {name: {names[role] for role in guid.findall((INFRA / f"{name}.bicep").read_text())} for name in modules}
@@ -137,11 +137,11 @@ class TestAppSettings:
         assert found.pop("name") == "appsettings"
         return found
 
-    def test_each_is_one_that_exists(self, app_settings: dict[str, str]) -> None:
+    def test_every_setting_exists(self, app_settings: dict[str, str]) -> None:
         example = json.loads((PROJECT / "local.settings.json.example").read_text())
-        assert set(app_settings) <= set(example["Values"]) | OF_OTHERS
+        assert set(app_settings) <= set(example["Values"]) | FOREIGN_SETTINGS
 
-    def test_the_app_is_configured_with_them(self, app_settings: dict[str, str]) -> None:
+    def test_they_configure_the_app(self, app_settings: dict[str, str]) -> None:
         defaults = parameters("main")
         values = {
             **app_settings,
@@ -169,7 +169,7 @@ class TestAppSettings:
         assert any("@Microsoft.KeyVault(" in output for output in modules["vault"]["outputs"])
 
 
-def test_a_second_deployment_finds_the_first_ones_caller_key(modules: dict[str, Json]) -> None:
+def test_a_second_deployment_keeps_the_caller_key_of_the_first(modules: dict[str, Json]) -> None:
     given = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
     assert set(given) <= set(parameters("main"))
     assert {name for name, default in parameters("main").items() if not default} <= set(given)
@@ -177,14 +177,14 @@ def test_a_second_deployment_finds_the_first_ones_caller_key(modules: dict[str, 
     assert found
     assert any(output.startswith(f"output {found[1]} string") for output in modules["main"]["outputs"])
     assert properties(modules, "vault", "key")["name"] == found[2]
-    # azd makes up 15 characters, the app wants 16.
+    # azd generates 15 characters, and the app requires 16.
     assert "${callerKey}${uniqueString(" in properties(modules, "vault", "keys")["value"]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/operations.md"])
-def test_what_the_pages_ask_azd_for_is_there(modules: dict[str, Json], page: str) -> None:
-    asked = set(re.findall(r"azd env get-value (\w+)", (PROJECT / page).read_text()))
-    assert asked <= {output.split()[1] for output in modules["main"]["outputs"]} != set()
+def test_azd_has_the_values_that_the_documentation_reads(modules: dict[str, Json], page: str) -> None:
+    names = set(re.findall(r"azd env get-value (\w+)", (PROJECT / page).read_text()))
+    assert names <= {output.split()[1] for output in modules["main"]["outputs"]} != set()
 
 
 def test_azd_finds_the_app_by_its_tag(modules: dict[str, Json]) -> None:
