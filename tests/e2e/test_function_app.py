@@ -129,4 +129,4 @@ def test_a_path_with_a_line_break_reaches_its_function(app: LocalApp, method: st
     assert response.json()["error"]["code"] == code
     # If the runtime's server responded without running the function, the host would wait for it in vain.
     eventually(lambda: app.output.count("Executed 'Functions."), lambda count: count > executed)
-    assert "The runtime answered by itself" not in app.output
+    assert "The runtime's HTTP server responded without running the function" not in app.output
