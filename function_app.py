@@ -168,5 +168,5 @@ watch = health.Watch()
 
 @app.timer_trigger(schedule=health_check_schedule(os.environ), arg_name="timer")
 async def health_probe(timer: func.TimerRequest) -> None:
-    """Check the endpoints even without calls. HTTP functions do not see the report: timers run on an instance of their own."""
+    """Check the endpoints even without calls. HTTP functions do not see the report: timers have instances of their own."""
     watch.note(await health_report())

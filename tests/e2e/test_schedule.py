@@ -38,7 +38,7 @@ def test_an_unreadable_dotenv_file_is_logged(tmp_path: Path, caplog: pytest.LogC
         schedule = health_check_schedule(environ, dotenv)
         assert schedule == environ.get("HEALTH_CHECK_SCHEDULE", DEFAULT_SCHEDULE)
         assert caplog.records.pop().getMessage() == (
-            "azureopenai.env cannot be read as a UTF-8 text file (UnicodeDecodeError). "
+            "azureopenai.env cannot be read (UnicodeDecodeError); make it a readable UTF-8 text file. "
             f"The health check's schedule is {schedule}"
         )
 
