@@ -11,15 +11,15 @@ from shared import health, openapi, playground
 from shared.callers import keys
 from shared.error_responses import as_responses
 from shared.gateway import Gateway, health_report, shared_gateway
-from shared.line_breaks import accept_line_breaks
 from shared.openai_api import models, passthrough, simple_chat
 from shared.settings import health_check_schedule
 from shared.telemetry import exporters, library_loggers
 from shared.upstream.request import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
+from shared.web_server import forward_everything
 
 library_loggers.quiet()
 exporters.configure(os.environ)
-accept_line_breaks()
+forward_everything()
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 

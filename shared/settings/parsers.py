@@ -40,7 +40,8 @@ def origin(text: str) -> str:
     """Return the origin of the resource's URL, such as https://name.openai.azure.com, without a trailing slash."""
     try:
         url = httpx2.URL(text)
-        is_valid = bool(PRINTABLE.fullmatch(text)) and url.scheme in ("http", "https") and (url.port or 443) < 65536
+        port = 443 if url.port is None else url.port
+        is_valid = bool(PRINTABLE.fullmatch(text)) and url.scheme in ("http", "https") and 0 < port < 65536
         # Raises UnicodeError where Python's name lookup would, at every call.
         is_valid = bool(is_valid and url.host.encode("idna"))
     except (httpx2.InvalidURL, UnicodeError):
@@ -66,7 +67,8 @@ def api_version(text: str) -> str:
 
 def deployment_name(text: str) -> str:
     """Return the name of a deployment, or an alias for one."""
-    if not NAME.fullmatch(text):
+    # A name of dots would lead to another operation of the resource.
+    if not NAME.fullmatch(text) or not text.strip("."):
         raise ValueError(f"{quoted(text)} is not a deployment's name; use 1 to 64 letters, digits, '-', '_' and '.'")
     return text
 
@@ -123,6 +125,6 @@ def positive_number(text: str) -> float:
 
 def positive_integer(text: str) -> int:
     """Return a whole number greater than 0."""
-    if not text.isdecimal() or not int(text):
+    if not (text.isascii() and text.isdecimal() and int(text)):
         raise ValueError("must be a whole number greater than 0")
     return int(text)

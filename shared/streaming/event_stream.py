@@ -129,7 +129,7 @@ class EventStreamResponse(StreamingResponse):
         """End the stream with an error event for `exc`, unless its content is complete. Return the call's outcome."""
         outcome, event = SUCCEEDED, b""
         if not self.events.is_complete:
-            is_interruption = isinstance(exc, (*TRANSPORT_ERRORS, TimeoutError, StreamInterrupted))
+            is_interruption = isinstance(exc, (*TRANSPORT_ERRORS, TimeoutError))
             error: GatewayError = StreamInterrupted() if is_interruption else as_gateway_error(exc)
             outcome = interrupted(str(error.code), exc)
             event = sse.event(error.body())

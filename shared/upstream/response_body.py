@@ -36,14 +36,15 @@ class ResponseBody(httpx2.AsyncByteStream):
         content = self.response.content
         try:
             return await content.readany()
-        except aiohttp.ClientError as exc:
+        except (aiohttp.ClientError, RuntimeError) as exc:
+            # A RuntimeError says that the connection has been lost, and `interrupt` has not run yet.
             # aiohttp's reader raises before it returns the bytes that arrived ahead of the failure; this returns them.
             content.set_exception(cast(BaseException, None))
             rest = content.read_nowait()
             # A new exception: the frames of the first one would keep the stream in memory.
             content.set_exception(connection_closed())
             if not rest:
-                raise exc.with_traceback(None) from None
+                raise (connection_closed() if isinstance(exc, RuntimeError) else exc.with_traceback(None)) from None
             return rest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -130,3 +130,11 @@ def test_a_path_with_a_line_break_reaches_its_function(app: LocalApp, method: st
     # If the runtime's server responded without running the function, the host would wait for it in vain.
     eventually(lambda: app.output.count("Executed 'Functions."), lambda count: count > executed)
     assert "The runtime's HTTP server responded without running the function" not in app.output
+
+
+def test_the_app_serves_its_description_at_the_root_of_an_empty_route_prefix(folder: Path) -> None:
+    with local_app(folder, prefix="") as app:
+        response = app.http.get("/openapi.json")
+        assert response.json()["info"]["title"] == "Azure OpenAI on Azure Functions"
+        app.wait_for("Executed 'Functions.openapi_json' (Succeeded")
+        assert "responded without running the function" not in app.output

@@ -256,3 +256,33 @@ async def test_query_parameters_are_added_to_the_url() -> None:
     request = client.build_request("GET", "http://localhost/x", params={"include": ["a", "b"]})
     assert request.url == httpx2.URL("http://localhost/x?include=a&include=b")
     await client.aclose()
+
+
+async def test_a_read_right_after_the_connection_was_lost_is_a_client_error() -> None:
+    async def respond_with_malformed_chunk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n")
+        await writer.drain()
+        await first_chunk_read.wait()
+        writer.write(b"zz\r\n")
+        writer.close()
+
+    first_chunk_read = asyncio.Event()
+    server = await asyncio.start_server(respond_with_malformed_chunk, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with contextlib.aclosing(HttpClient(1)) as client:
+        response = await client.send(client.build_request("POST", url, content=b"{}"), stream=True)
+        body = response.stream
+        assert isinstance(body, response_body.ResponseBody)
+        assert await body.read() == b"a"
+        assert body.response.connection
+        protocol = body.response.connection.protocol
+        assert protocol is not None
+        first_chunk_read.set()
+        # Waits without giving the callbacks of the connection's end a turn of their own.
+        while protocol.connected:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await body.read()
+        await response.aclose()
+    server.close()

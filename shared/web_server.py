@@ -1,0 +1,23 @@
+"""Let every request reach its function: keep the runtime's web server from responding to some by itself.
+
+Otherwise the function's invocation would wait for its request until functionTimeout, and then the host would restart the
+worker, for everybody.
+"""
+
+from fastapi.applications import FastAPI
+from starlette.convertors import PathConvertor, register_url_convertor
+
+
+class AnyPath(PathConvertor):
+    regex = "(?s:.*)"
+
+
+def forward_everything() -> None:
+    """Change the defaults of the web server that the runtime is about to create. Call it when the app loads."""
+    # Starlette's own pattern stops at a line break (`%0A`), and the server would respond 404.
+    register_url_convertor("path", AnyPath())
+    # FastAPI would serve a description of its own at /openapi.json, which with an empty route prefix is this app's path.
+    # The runtime passes it no arguments.
+    defaults = FastAPI.__init__.__kwdefaults__
+    assert defaults
+    defaults["openapi_url"] = None
