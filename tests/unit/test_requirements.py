@@ -56,7 +56,7 @@ def imported_packages(paths: Iterable[Path]) -> set[str]:
 def test_every_requirement_is_imported_or_gives_a_reason() -> None:
     by_name, _, others = TEXT.partition(NOT_BY_NAME)
     assert pinned(by_name) == imported_packages(APP) - OPTIONAL
-    assert pinned(others) == {"fastapi", "uvicorn", "httptools"}
+    assert pinned(others) == {"uvicorn", "httptools"}
 
 
 def test_the_local_host_imports_exactly_its_requirements() -> None:
