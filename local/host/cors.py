@@ -23,10 +23,10 @@ class CorsPolicy:
         return {"Access-Control-Allow-Origin": origin, "Vary": "Origin", **credentials}
 
     def add_to(self, application: web.Application) -> None:
-        """Make `application` answer preflight requests before anything else, and add headers to all its responses."""
+        """Make `application` respond to preflights before anything else, and add headers to all its responses."""
 
         @web.middleware
-        async def answer_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+        async def respond_to_preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
             method = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_METHOD)
             if request.method != hdrs.METH_OPTIONS or not method or hdrs.ORIGIN not in request.headers:
                 return await handler(request)
@@ -41,5 +41,5 @@ class CorsPolicy:
             if hdrs.ORIGIN in request.headers:
                 response.headers.update(self.headers(request.headers[hdrs.ORIGIN]))
 
-        application.middlewares.append(answer_preflight)
+        application.middlewares.append(respond_to_preflight)
         application.on_response_prepare.append(add_headers)

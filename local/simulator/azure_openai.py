@@ -31,7 +31,7 @@ RESET_DELAY = 0.1
 
 
 class AzureOpenAISimulator:
-    """Respond on the routes of the dated API versions and of v1 to requests with one of `keys` or a token of `issuer`.
+    """Serve the routes of dated API versions and of v1. Requests need one of `keys` or a token of `issuer`.
 
     A script (see `Journal`) can have these fields:
     `status`, `headers`, `body`: respond with these (the default body is Azure's for the status);
@@ -79,7 +79,7 @@ class AzureOpenAISimulator:
         return web.Response()
 
     async def inject_faults(self, request: web.Request, script: Json) -> None:
-        """Do what `script` says for the time before the response, or raise the error response that it holds."""
+        """Inject the faults of `script` that come before the response. Raise its error response, if it has one."""
         await asyncio.sleep(script.get("delay", 0))
         if script.get("hang"):
             await self.journal.permits.acquire()

@@ -17,7 +17,7 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     """Return the body. Raise `RequestTooLarge`, `RequestTimeout`, `UnsupportedEncoding` or `ClientDisconnected`.
 
     A body that is too large is read to its end and dropped: HTTP clients that are cut off while they send report a
-    broken connection instead of the response. The Functions host bounds what arrives (104,857,600 bytes).
+    broken connection instead of the response. The Functions host limits the size to 104,857,600 bytes.
     """
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UnsupportedEncoding
@@ -42,9 +42,9 @@ async def read_body(request: Request, settings: Settings) -> bytes:
 
 
 def parse_fields(body: bytes) -> Fields:
-    """Return the top-level fields of a JSON object, each as its original bytes. Of a repeated field the last one counts.
+    """Return the top-level fields of a JSON object, each as its original bytes. The last of repeated fields counts.
 
-    Raise `BadRequest` for anything else. The values are only checked to be well-formed.
+    Raise `BadRequest` for anything else. It checks only that the values are well-formed.
     """
     try:
         body.decode()

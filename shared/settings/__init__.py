@@ -92,7 +92,7 @@ class Settings:
         Raise `SettingsError` with everything that is missing or invalid.
         """
         reader = SettingsReader(environ, dotenv)
-        # Names become known when they are read. The schedule is read elsewhere, and the keys only if they are needed.
+        # Reading a setting adds its name to `known`. The schedule is read elsewhere, and the keys only if needed.
         reader.known |= {SCHEDULE_NAME, *KEY_NAMES}
         use_identity = reader.text("AUTHENTICATION").upper() == "AZURE"
         origins = reader.items("AZURE_OPENAI_ENDPOINT", origin)

@@ -106,7 +106,7 @@ def api_key(text: str) -> str:
 
 
 def boolean(text: str) -> bool:
-    """Return the truth value of true or false, in any case."""
+    """Return the boolean for the text true or false, ignoring case."""
     if text.lower() not in ("true", "false"):
         raise ValueError("must be true or false")
     return text.lower() == "true"

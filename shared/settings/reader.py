@@ -48,14 +48,14 @@ class SettingsReader:
         return text or default
 
     def parsed[T](self, name: str, parse: Callable[[str], T], default: str = "") -> T | None:
-        """Return the value that `parse` makes of the setting, or None where it is missing or invalid."""
+        """Return the setting's value, parsed by `parse`, or None if it is missing or invalid."""
         values = self.items(name, parse, default, separator=None)
         return values[0] if values else None
 
     def items[T](
         self, name: str, parse: Callable[[str], T], default: str = "", *, separator: str | None = ",", required: bool = True
     ) -> list[T]:
-        """Return the values that `parse` makes of the setting's entries, or none where any is missing or invalid."""
+        """Return the setting's entries, each parsed by `parse`, or an empty list if any is missing or invalid."""
         text = self.text(name, default)
         if not text:
             if required:

@@ -23,7 +23,7 @@ DRAIN_TIMEOUT = 1.0
 
 
 class EventStreamResponse(StreamingResponse):
-    """Stream what `events` makes of Azure's response, and close that response however the stream ends.
+    """Stream Azure's response through the filter `events`, and close that response however the stream ends.
 
     Send a comment after every `KEEP_ALIVE_INTERVAL` of silence. End the stream with an error event, and without
     `[DONE]`, when it fails or Azure sends nothing for `idle` seconds. Give up on a client that reads nothing for `idle`
@@ -73,7 +73,7 @@ class EventStreamResponse(StreamingResponse):
             del forwarding, disconnected
 
     async def forward(self, send: Send) -> None:
-        """Send the status, and what the filter makes of Azure's chunks."""
+        """Send the status, and the filter's output for Azure's chunks."""
         await self.send(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         events = self.events
         try:

@@ -36,7 +36,7 @@ EVENTS_UNTIL_MODEL = 8
 class Outcome:
     """How a call ended: an error code and what caused it, both empty after a success.
 
-    `status` is the HTTP status of the response, None where it is Azure's.
+    `status` is the HTTP status that the caller gets. None stands for the status of Azure's response.
     """
 
     error: str = ""

@@ -16,7 +16,7 @@ ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 ENDPOINT_OF_TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 ENDPOINT_OF_METRICS = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 SERVICE_NAME = "azure-functions-openai"
-# The attributes of the HTTP server's spans with the query string: by its own names and by Azure Monitor's.
+# The attributes that hold the query string in the HTTP server's spans, as the server and Azure Monitor name them.
 URLS = ("url.full", "http.url", "http.target")
 QUERY = "url.query"
 

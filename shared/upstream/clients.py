@@ -37,7 +37,7 @@ class DatedClient(FixedHeaders, AsyncAzureOpenAI):
 
 
 class V1Client(FixedHeaders, AsyncOpenAI):
-    """Call the v1 API, `/openai/v1/...`, which AsyncAzureOpenAI cannot."""
+    """Call the v1 API, `/openai/v1/...`, which AsyncAzureOpenAI does not support."""
 
 
 class Clients:

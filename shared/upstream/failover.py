@@ -33,7 +33,7 @@ class Failover:
     async def send(self, call: InferenceCall) -> UpstreamResponse:
         """Return the first successful response to `call`, as soon as its headers have arrived.
 
-        Raise `TooManyConcurrentRequests`, `DeadlineExceeded`, or an error about the endpoints (`errors`).
+        Raise `TooManyConcurrentRequests`, `DeadlineExceeded`, or the error of a failed attempt (see `retry_policy`).
         """
         record = CallRecord(
             operation=call.operation,
@@ -60,7 +60,7 @@ class Failover:
     async def first_response(self, call: InferenceCall, deadline: float, record: CallRecord) -> httpx2.Response:
         """Try the endpoints in turn, until one succeeds or fails with an error that the others would return as well."""
         result: httpx2.Response | FailedAttempt | None = None
-        unknown: FailedAttempt | None = None
+        not_found: FailedAttempt | None = None
         troubles: list[FailedAttempt] = []
         try:
             endpoints = self.in_order(call.deployment)
@@ -77,22 +77,22 @@ class Failover:
                     endpoint.cool_down(result.cooldown)
                     troubles.append(result)
                 elif result.lacks_stored_response:
-                    unknown = result
+                    not_found = result
                 else:
                     raise result.error
             if troubles:
                 # This takes precedence over a missing stored response: an endpoint in trouble may have it.
                 raise with_retry_after(troubles)
-            assert unknown
-            raise unknown.error
+            assert not_found
+            raise not_found.error
         finally:
             # The exception's traceback refers to this frame. If these variables referred back to it, the cycle would keep
             # the call in memory.
-            result = unknown = None
+            result = not_found = None
             troubles.clear()
 
     def in_order(self, deployment: str) -> list[EndpointClient]:
-        """Return the endpoints in the order of the settings, but those that cool down last, the soonest ready first."""
+        """Return the endpoints in the order of the settings. Those in a cooldown come last, the soonest ready first."""
         now = time.monotonic()
 
         def ready_at(endpoint: EndpointClient) -> float:

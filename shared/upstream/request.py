@@ -9,7 +9,7 @@ V1 = "v1"
 CHAT_COMPLETIONS = "chat/completions"
 EMBEDDINGS = "embeddings"
 RESPONSES = "responses"
-# Everything about a response that Azure has stored.
+# Stands for all operations on a response that Azure has stored.
 STORED_RESPONSE = "stored_response"
 
 
@@ -33,7 +33,7 @@ def is_since(api_version: str, date: str) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceCall:
-    """A call: the operation and its path, the deployment, the body, the caller, and how the response should come."""
+    """A call: the operation and its path, the deployment, the body, the caller, and the form of the response."""
 
     operation: str
     path: str

@@ -16,7 +16,7 @@ class ResponseBody(httpx2.AsyncByteStream):
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.response = response
-        # After bytes that are not HTTP, aiohttp closes the connection but leaves the reader waiting.
+        # After invalid HTTP, aiohttp closes the connection but leaves the reader waiting.
         protocol = response.connection.protocol if response.connection else None
         self.closed = None if protocol is None else protocol.closed
         if self.closed:

@@ -35,7 +35,7 @@ def content_type(response: httpx2.Response) -> str:
 
 
 def header_safe(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return those of `headers` whose values are printable ASCII, which every server sends."""
+    """Return those of `headers` whose values are printable ASCII, because every server can send these."""
     return {name: value for name, value in headers.items() if is_header_safe(value)}
 
 

@@ -1,4 +1,4 @@
-"""Classify Azure's error responses: what the caller gets, what cools down and for how long, whether to try the next one.
+"""Classify Azure's error responses: the error for the caller, the cooldown, and whether to try the next endpoint.
 
 | Azure's response                         | the caller gets   | cooldown       | next endpoint  |
 |------------------------------------------|-------------------|----------------|----------------|
@@ -75,8 +75,8 @@ def classify(response: httpx2.Response, call: InferenceCall, position: int, advi
         if code == "404" and not call.needs_stored_response:
             # Azure's code for a path that does not exist, for example with an API version that has no /responses.
             logger.error("%s responded with %d %s", where, status, code)
-        is_unknown = status == 404 or code == "previous_response_not_found"
-        return FailedAttempt(error, lacks_stored_response=call.needs_stored_response and is_unknown)
+        is_not_found = status == 404 or code == "previous_response_not_found"
+        return FailedAttempt(error, lacks_stored_response=call.needs_stored_response and is_not_found)
     logger.error("%s responded with %d %s", where, status, code)
     if status == 408 or 500 <= status <= 599:
         return FailedAttempt(UpstreamFailure(status, headers), Cooldown(seconds))

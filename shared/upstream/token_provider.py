@@ -1,6 +1,6 @@
 """Provide one Entra token for the whole process: fetch it once, refresh it in the background, replace it when rejected.
 
-azure-identity by itself fetches once per concurrent caller, and makes callers wait while it refreshes.
+azure-identity by itself fetches once per concurrent call, and makes calls wait while it refreshes.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ QUOTED = re.compile(r"Content: .*?(?=\n\t|\nTo mitigate|\Z)", re.DOTALL)
 
 
 def default_credential(client_id: str | None) -> DefaultAzureCredential:
-    """Return Azure's usual chain of credentials, with time-outs short enough for a waiting caller.
+    """Return Azure's usual chain of credentials, with time-outs short enough for a call that waits.
 
     `client_id` selects a user-assigned identity, None the system-assigned one. Raise `SettingsError` if a variable that
     azure-identity itself reads in the environment is invalid.

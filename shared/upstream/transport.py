@@ -81,8 +81,8 @@ async def note_reuse(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceCo
 class HttpClient(httpx2.AsyncClient):
     """Send the SDK's requests, on at most `connections` connections. Requests raise aiohttp's exceptions.
 
-    A connection attempt takes at most `CONNECT_TIMEOUT` and is made `connects` times. Deadlines and idle time-outs are
-    the callers' to set. A pooled connection that the server has closed is replaced with a new one.
+    A connection attempt takes at most `CONNECT_TIMEOUT` and is made `connects` times. The code that sends a request sets
+    its deadline and its idle time-out. A pooled connection that the server has closed is replaced with a new one.
     """
 
     def __init__(self, connections: int, connects: int = 1) -> None:

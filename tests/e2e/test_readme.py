@@ -69,7 +69,7 @@ def test_make_has_each_target_in_the_guides(target: str) -> None:
 
 def test_the_command_without_make_is_the_one_that_make_runs() -> None:
     make = ["make", "-n", "--no-print-directory", "start"]
-    # Without the variables of the make that may be running the tests, this one does not count as a part of it.
+    # Drop the variables of a make that may be running the tests, so that this make does not act as its sub-make.
     environ = {"PATH": os.environ["PATH"]}
     run = subprocess.run(make, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True)
     (command,) = (line for line in COMMANDS if line.startswith(".venv/bin/python -m local"))

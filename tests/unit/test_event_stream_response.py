@@ -164,7 +164,7 @@ async def test_carriage_returns_alone_end_events(upstream: UpstreamResponse) -> 
     assert (events + deltas.end()).endswith(b"data: [DONE]\n\n")
 
 
-async def test_a_client_that_stops_reading_is_given_up(upstream: UpstreamResponse, client: Client) -> None:
+async def test_a_client_that_stops_reading_counts_as_disconnected(upstream: UpstreamResponse, client: Client) -> None:
     client.reading.clear()
     await client.read(stream_of(upstream, idle=0.2))
     assert client.received == []

@@ -190,7 +190,7 @@ async def greet(server: Server, _: asyncio.StreamReader, writer: asyncio.StreamW
     await writer.drain()
 
 
-async def test_a_server_that_sends_before_the_request_is_rejected() -> None:
+async def test_a_server_that_sends_data_before_it_gets_a_request_causes_an_error() -> None:
     server = Server(greet)
     async with server.running() as send:
         with pytest.raises(aiohttp.ClientError):

@@ -46,7 +46,7 @@ def test_only_a_listed_deployment_is_reached(app: LocalApp, name: str, path: str
 
 
 @pytest.mark.parametrize("body", [b'{"MODEL":"hidden"}', rb'{"mode\u004C":"hidden"}'])
-def test_another_spelling_is_rejected_even_if_the_path_names_the_deployment(app: LocalApp, body: bytes) -> None:
+def test_another_spelling_of_model_is_rejected_even_if_the_path_names_the_deployment(app: LocalApp, body: bytes) -> None:
     for operation, fields in (("chat/completions", BODY), ("embeddings", b'{"input":"Hello"}')):
         result = post(app, body[:-1] + b"," + fields[1:], f"/api/openai/deployments/gpt-4o/{operation}")
         assert result["status"] == 400
