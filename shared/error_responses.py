@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def as_gateway_error(exc: Exception) -> GatewayError:
-    """Return `exc` itself if it has a response of its own, else an `InternalError`. Log what the operator must know."""
+    """Return `exc` if it is a `GatewayError`, else an `InternalError`. Log what the operator must know."""
     if isinstance(exc, SettingsError):
         logger.error("The app is not configured. %s", exc)
     elif not isinstance(exc, GatewayError):

@@ -1,4 +1,4 @@
-"""Define the exceptions for which the app has a response of its own.
+"""Define the exceptions that the app turns into error responses.
 
     GatewayError
       ├ BadRequest                 400  the request is malformed; `param` names the field
@@ -153,7 +153,7 @@ class UpstreamFailure(GatewayError):
     code = "upstream_error"
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
-        super().__init__("The model's service failed. Try again.", headers=headers)
+        super().__init__("The model service failed. Try again.", headers=headers)
         self.status = status
 
 
@@ -164,7 +164,7 @@ class UpstreamAuthError(GatewayError):
     code = "upstream_auth"
 
     def __init__(self) -> None:
-        super().__init__("This app could not sign in to the model's service. Its operator can see why in the log.")
+        super().__init__("This app could not sign in to the model service. Its operator can see why in the log.")
 
 
 class DeploymentNotFound(GatewayError):
@@ -174,7 +174,7 @@ class DeploymentNotFound(GatewayError):
     code = "deployment_not_found"
 
     def __init__(self) -> None:
-        super().__init__("The model's deployment does not exist. The operator of this app can see which one in the log.")
+        super().__init__("The model deployment does not exist. The operator of this app can see which one in the log.")
 
 
 class UpstreamUnreachable(GatewayError):
@@ -184,7 +184,7 @@ class UpstreamUnreachable(GatewayError):
     code = "upstream_unreachable"
 
     def __init__(self) -> None:
-        super().__init__("The model's service could not be reached. Try again.")
+        super().__init__("The model service could not be reached. Try again.")
 
 
 class StreamInterrupted(GatewayError):
@@ -232,7 +232,7 @@ class DeadlineExceeded(GatewayError):
     code = "deadline_exceeded"
 
     def __init__(self) -> None:
-        super().__init__("The model's service did not respond in time. Try again.")
+        super().__init__("The model service did not respond in time. Try again.")
 
 
 class InternalError(GatewayError):

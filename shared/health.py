@@ -1,4 +1,4 @@
-"""Check whether chats work: with one probe per endpoint that costs no tokens, and with what calls have shown.
+"""Check whether chats work: probe each endpoint at no token cost, and use the results of recent calls.
 
 Each process knows only its own calls and probes. A timer runs on instances of its own, so the HTTP functions never
 see its results.
@@ -108,7 +108,7 @@ class Health:
         remaining = cooldown.until - time.monotonic()
         # A call served after the cooldown began shows that the throttling is over.
         if cooldown.is_throttling and remaining > 0 and cooldown.started >= served.at:
-            return Finding(THROTTLED, f"throttles calls; cooling down for another {remaining:.0f} s", cooldown.started)
+            return Finding(THROTTLED, f"Azure returned 429; cooling down for another {remaining:.0f} s", cooldown.started)
         newest = max(served, self.findings.get(endpoint, served), key=lambda finding: finding.at)
         # A newer cooldown outdates an earlier success, but an earlier failure is used for as long as it is fresh.
         if newest.is_fresh() and (newest.at > cooldown.started or newest.state != UP):
@@ -165,7 +165,7 @@ class Health:
         if status == 404:
             return DOWN, f"{responded}; check AZURE_OPENAI_API_VERSION"
         if status == 429:
-            return THROTTLED, "throttled: the deployment's quota is used up for now"
+            return THROTTLED, "the deployment's quota is used up for now"
         return DOWN, responded
 
 

@@ -1,4 +1,4 @@
-"""Let every request reach its function: keep the runtime's web server from responding to some by itself.
+"""Configure the runtime's web server to pass every request to its function, instead of responding itself.
 
 Otherwise the function's invocation would wait for its request until functionTimeout, and then the host would restart the
 worker, for everybody.

@@ -32,9 +32,9 @@ def reply_to(prompt: str, turns: int) -> str:
     heard = f"You said “{prompt[:200]}”." if prompt else "I have read your message."
     turn = " We have been talking for a while." if turns > 2 else ""
     return (
-        f"{heard}{turn} A model would answer that; I am the simulator that comes with this project, and I only know how "
-        "your words got here: through the Functions runtime, the OpenAI SDK and a real socket. Set AZURE_OPENAI_ENDPOINT "
-        "and its companions, and the same call reaches your own model."
+        f"{heard}{turn} I am this project's simulator and have no model, so I cannot answer that. Your message came through "
+        "the Functions runtime, the OpenAI SDK and a real socket. Set AZURE_OPENAI_ENDPOINT and the other required settings "
+        "to call your own model."
     )
 
 

@@ -14,7 +14,7 @@ from shared.upstream.request import InferenceCall
 async def create(
     request: Request, failover: Failover, caller: str, operation: str, deployment: str | None = None
 ) -> Response:
-    """Serve an operation that creates something. Its deployment is `deployment`, from the path, or else the body's model."""
+    """Create a completion, embeddings or a response. Take the deployment from the path if given, else from the body."""
     settings = failover.settings
     body = await read_body(request, settings)
     call = create_call(request, body, settings, operation=operation, caller=caller, deployment=deployment)

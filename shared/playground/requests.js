@@ -38,7 +38,7 @@ async function errorFrom(response) {
   if (detail && !AZURE_STATUSES.includes(status)) return new ChatError(detail, properties);
   let message = MESSAGES[error.code];
   if (status === 429) message = "The model has reached its rate limit. Try again in a moment.";
-  else if (status === 400) message ??= "The model's service rejected this message.";
+  else if (status === 400) message ??= "The model service rejected this message.";
   return new ChatError(message ?? `The app returned an error (status ${status}).`, { ...properties, detail });
 }
 

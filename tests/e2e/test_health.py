@@ -90,7 +90,7 @@ def test_1000_requests_during_a_failure_cause_one_probe_per_period(fresh_app: Lo
         ({"status": 403}, "unhealthy", "down", "responded with 403 AuthenticationTypeDisabled. Check AZURE_OPENAI_KEY"),
         ({"status": 404}, "unhealthy", "down", "has no deployment 'chat' (AZURE_OPENAI_CHATGPT_DEPLOYMENT)"),
         ({"status": 404, "body": payloads.RESOURCE_NOT_FOUND}, "unhealthy", "down", "check AZURE_OPENAI_API_VERSION"),
-        ({"status": 429}, "degraded", "throttled", "throttled"),
+        ({"status": 429}, "degraded", "throttled", "quota is used up"),
         ({"status": 500}, "unhealthy", "down", "responded with 500"),
         ({"status": 200, "body": {}}, "unhealthy", "down", "responded with 200 to a chat without messages"),
         ({"status": 400, "body": payloads.error("OperationNotSupported", "The chatCompletion operation does not work")},
@@ -184,7 +184,7 @@ def test_failing_calls_do_not_hide_an_outage(fresh_app: LocalApp, failure: Json)
         assert fresh_app.chat({"prompt": "Hello"}).status_code >= 500
         assert ready(fresh_app) == (503, "unhealthy")
     assert detail(fresh_app)["endpoints"][0]["state"] == "down"
-    assert "throttled" not in detail(fresh_app)["endpoints"][0]["reason"]
+    assert "429" not in detail(fresh_app)["endpoints"][0]["reason"]
 
 
 def test_an_app_whose_endpoint_cools_down_is_degraded_without_a_probe(fresh_app: LocalApp) -> None:

@@ -44,7 +44,7 @@ def app(configure: Configure) -> LocalApp:
 
 
 def chats(app: LocalApp, count: int) -> list[httpx2.Response]:
-    """Send that many chats at once."""
+    """Send `count` chats at once."""
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(lambda _: app.chat({"prompt": "Hello"}), range(count)))
 

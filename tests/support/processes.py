@@ -67,7 +67,7 @@ class Simulator:
         self.http.post("/control/scripts", json=scripts).raise_for_status()
 
     def permit(self, chunks: int = 1) -> None:
-        """Release one response that hangs, or that many chunks of a stream that waits for permits."""
+        """Release one response that hangs, or `chunks` chunks of a stream that waits for permits."""
         self.http.post("/control/next", params={"chunks": chunks}).raise_for_status()
 
     def journal(self, *, requests: int = 0, ended: int = 0) -> list[RecordedRequest]:

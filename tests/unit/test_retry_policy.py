@@ -13,7 +13,7 @@ from tests.support.pages import page, table
 CHAT = chat_call()
 STORED = chat_call(operation="stored_response", path="responses/resp_1", deployment="", needs_stored_response=True)
 ROWS = {cells[0]: cells[1:] for cells in table("Azure | cooldown |", page("docs/failover.md"))}
-# The error responses in each row. A row's other failures bring no response to classify.
+# The error responses to classify, by row of the table. Connection failures and time-outs have no response.
 RESPONSES: dict[str, list[tuple[int, str | None]]] = {
     "429": [(429, None)],
     "401, 403, 408, 5xx, no connection, no response in time": [

@@ -74,7 +74,7 @@ class TestFaults:
         assert b"[DONE]" in await reader.read()
         writer.close()
 
-    async def test_a_cut_resets_a_stream_after_that_many_chunks(self, simulators: Simulators) -> None:
+    async def test_cut_resets_a_stream_after_the_scripted_number_of_chunks(self, simulators: Simulators) -> None:
         await simulators.script(reply="one and two and three", cut=1)
         reader, _ = await simulators.raw_chat(stream=True)
         received = await reader.readuntil(b"one and")
@@ -83,7 +83,7 @@ class TestFaults:
         assert b"two" not in received
         assert b"[DONE]" not in received
 
-    async def test_a_script_applies_to_that_many_requests(self, simulators: Simulators) -> None:
+    async def test_times_sets_the_number_of_requests_that_a_script_applies_to(self, simulators: Simulators) -> None:
         await simulators.script(status=500, times=2)
         assert [(await simulators.chat()).status_code for _ in range(3)] == [500, 500, 200]
 

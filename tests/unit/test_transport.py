@@ -279,7 +279,7 @@ async def test_a_read_right_after_the_connection_was_lost_is_a_client_error() ->
         protocol = body.response.connection.protocol
         assert protocol is not None
         first_chunk_read.set()
-        # Waits without giving the callbacks of the connection's end a turn of their own.
+        # Poll, so that the next read runs before the callbacks that handle the lost connection.
         while protocol.connected:  # noqa: ASYNC110
             await asyncio.sleep(0)
         with pytest.raises(aiohttp.ClientPayloadError):

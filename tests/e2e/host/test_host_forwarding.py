@@ -136,7 +136,7 @@ class TestForwarding:
         open_host.wait_for("Failed to proxy request with ForwarderError: RequestCanceled")
         open_host.wait_for("Executed 'Functions.stream' (Failed")
 
-    def test_the_app_learns_of_a_disconnect_before_the_response_only_from_the_request(self, open_host: HostApp) -> None:
+    def test_req_receive_reports_a_disconnect_before_the_response(self, open_host: HostApp) -> None:
         with open_host.connection() as client:
             client.sendall(b"GET /api/wait HTTP/1.1\r\nhost: a\r\n\r\n")
             open_host.wait_for("waiting")

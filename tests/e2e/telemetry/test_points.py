@@ -20,7 +20,7 @@ def second(upstreams: Upstreams) -> Iterator[Simulator]:
 
 
 def common_attributes(model: Simulator, endpoint: int = 1, **more: Any) -> Json:
-    """Return the attributes that all points of a call have, and `more`, whose names have two underscores for a dot."""
+    """Return the attributes common to all points of a call, and `more`; two underscores in a name become a dot."""
     host, port = model.url.removeprefix("http://").split(":")
     return {
         "gen_ai.operation.name": "chat",
