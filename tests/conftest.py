@@ -18,7 +18,7 @@ from tests.support.local_host import SETTINGS, HostApp, host_app
 from tests.support.openai_routes import app_with_keys
 from tests.support.processes import LocalApp, Simulator, local_app
 from tests.support.simulators import Simulators
-from tests.support.upstreams import Gateway, Upstreams, gateway_app
+from tests.support.upstreams import ConfigureIdentity, Gateway, Upstreams, gateway_app
 
 # Even in CI, tests may be skipped for a reason that contains this.
 ALLOWED_SKIP_REASON = "Core Tools"
@@ -152,6 +152,21 @@ def model(shared_model: Simulator, gateway: Gateway) -> Simulator:
     shared_model.clear()
     gateway.configure(shared_model.url)
     return shared_model
+
+
+@pytest.fixture
+def configure_identity(upstreams: Upstreams, gateway: Gateway) -> Iterator[ConfigureIdentity]:
+    """Return a function that gives the app an identity without a token, and `more` settings."""
+    model, identity, settings = upstreams.identity()
+
+    def configure(**more: str) -> LocalApp:
+        gateway.configure(model.url, **settings, **more)
+        gateway.app.model, gateway.app.identity = model, identity
+        return gateway.app
+
+    yield configure
+    model.http.close()
+    identity.http.close()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from shared.upstream.request import (
     RESPONSES,
     STORED_RESPONSE,
     InferenceCall,
-    has_deployment_in_path,
     is_since,
     path_of,
 )
@@ -50,12 +49,13 @@ def create_call(
     deployment = deployment_of(fields, settings, deployment)
     stream = is_streamed(fields)
     adds_usage = stream and operation == CHAT_COMPLETIONS and settings.stream_usage and ask_for_usage(fields, settings)
-    names_model = not has_deployment_in_path(operation, settings.api_version)
+    path = path_of(operation, deployment, settings.api_version)
+    names_model = path == operation
     if names_model:
         fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
     return InferenceCall(
         operation=operation,
-        path=path_of(operation, deployment, settings.api_version),
+        path=path,
         deployment=deployment,
         body=msgspec.json.encode(fields) if adds_usage or names_model else body,
         headers=headers_to_send(request, stream=stream),

@@ -13,17 +13,15 @@ RESPONSES = "responses"
 STORED_RESPONSE = "stored_response"
 
 
-def has_deployment_in_path(operation: str, api_version: str) -> bool:
-    """Return whether Azure takes the deployment of `operation` from the path; else it is the body's `model`.
+def path_of(operation: str, deployment: str, api_version: str) -> str:
+    """Return the path of `operation` below the endpoint's base URL.
 
+    If it lacks the deployment, Azure takes that from the body, as `model`.
     https://learn.microsoft.com/azure/ai-foundry/openai/reference
     """
-    return api_version != V1 and operation in (CHAT_COMPLETIONS, EMBEDDINGS)
-
-
-def path_of(operation: str, deployment: str, api_version: str) -> str:
-    """Return the path of `operation` below the endpoint's base URL."""
-    return f"deployments/{deployment}/{operation}" if has_deployment_in_path(operation, api_version) else operation
+    if api_version != V1 and operation in (CHAT_COMPLETIONS, EMBEDDINGS):
+        return f"deployments/{deployment}/{operation}"
+    return operation
 
 
 def is_since(api_version: str, date: str) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,9 +15,7 @@ from local.simulator.azure_openai import AzureOpenAISimulator
 from shared.gateway import reset
 from shared.health import DEGRADED, DOWN, HEALTHY, UNHEALTHY, UP, Finding, Report, Unhealthy, Watch
 from tests.support.processes import Json, LocalApp, Simulator, local_app
-from tests.support.upstreams import Gateway, Upstreams
-
-USER_ASSIGNED = "11111111-2222-3333-4444-555555555555"
+from tests.support.upstreams import USER_ASSIGNED, ConfigureIdentity, Gateway
 
 
 @pytest.fixture
@@ -29,14 +26,9 @@ def fresh_app(gateway: Gateway, model: Simulator) -> LocalApp:
 
 
 @pytest.fixture
-def keyless(upstreams: Upstreams, gateway: Gateway) -> Iterator[LocalApp]:
+def keyless(configure_identity: ConfigureIdentity) -> LocalApp:
     """Return an app with a user-assigned identity and no token yet."""
-    model, identity, settings = upstreams.identity([USER_ASSIGNED])
-    gateway.configure(model.url, **settings, AZURE_CLIENT_ID=USER_ASSIGNED)
-    gateway.app.model, gateway.app.identity = model, identity
-    yield gateway.app
-    model.http.close()
-    identity.http.close()
+    return configure_identity(AZURE_CLIENT_ID=USER_ASSIGNED)
 
 
 def ready(app: LocalApp) -> tuple[int, str]:

@@ -1,7 +1,6 @@
 """Test AUTHENTICATION=AZURE end to end: the real azure-identity, with the simulator of the identity endpoint."""
 
 import json
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,37 +9,18 @@ import pytest
 
 from local.simulator import payloads
 from tests.support.processes import LocalApp, local_app
-from tests.support.upstreams import Gateway, Upstreams
+from tests.support.upstreams import USER_ASSIGNED, ConfigureIdentity
 
-USER_ASSIGNED = "11111111-2222-3333-4444-555555555555"
 # Seconds. A token that expires in this time is valid, and due for a refresh in the background.
 DUE_FOR_REFRESH = 200
 # Seconds. The app treats a token that expires in this time as expired.
 EXPIRED = 5
 
 
-type Configure = Callable[..., LocalApp]
-
-
 @pytest.fixture
-def configure(upstreams: Upstreams, gateway: Gateway) -> Iterator[Configure]:
-    """Return a function that gives the app an identity without a token, and `more` settings."""
-    model, identity, settings = upstreams.identity([USER_ASSIGNED])
-
-    def configure(**more: str) -> LocalApp:
-        gateway.configure(model.url, **settings, **more)
-        gateway.app.model, gateway.app.identity = model, identity
-        return gateway.app
-
-    yield configure
-    model.http.close()
-    identity.http.close()
-
-
-@pytest.fixture
-def app(configure: Configure) -> LocalApp:
+def app(configure_identity: ConfigureIdentity) -> LocalApp:
     """Return the app with a system-assigned identity and no token yet. The keys in its environment must stay unused."""
-    return configure(AZURE_OPENAI_KEY="left-behind", AZURE_OPENAI_API_KEY="left-behind")
+    return configure_identity(AZURE_OPENAI_KEY="left-behind", AZURE_OPENAI_API_KEY="left-behind")
 
 
 def chats(app: LocalApp, count: int) -> list[httpx2.Response]:
@@ -62,8 +42,8 @@ def test_replies_and_streams_need_only_tokens(app: LocalApp) -> None:
     assert "left-behind" not in app.output
 
 
-def test_v1_accepts_tokens_too(configure: Configure) -> None:
-    app = configure(AZURE_OPENAI_API_VERSION="v1")
+def test_v1_accepts_tokens_too(configure_identity: ConfigureIdentity) -> None:
+    app = configure_identity(AZURE_OPENAI_API_VERSION="v1")
     assert app.chat({"prompt": "Hello"}).status_code == 200
     (seen,) = app.model.journal()
     assert seen.path == "/openai/v1/chat/completions"
@@ -77,8 +57,8 @@ def test_the_app_requests_a_token_for_cognitive_services(app: LocalApp) -> None:
     assert seen.query == {"api-version": "2019-08-01", "resource": "https://cognitiveservices.azure.com"}
 
 
-def test_the_app_requests_a_user_assigned_identity_by_its_client_id(configure: Configure) -> None:
-    app = configure(AZURE_CLIENT_ID=USER_ASSIGNED)
+def test_the_app_requests_a_user_assigned_identity_by_its_client_id(configure_identity: ConfigureIdentity) -> None:
+    app = configure_identity(AZURE_CLIENT_ID=USER_ASSIGNED)
     assert app.chat({"prompt": "Hello"}).status_code == 200
     (seen,) = app.identity.journal()
     assert seen.query["client_id"] == USER_ASSIGNED
@@ -166,8 +146,8 @@ def test_100_rejections_of_one_token_request_one_new_token(app: LocalApp) -> Non
     assert 100 < len(app.model.journal()) <= 201
 
 
-def test_a_call_that_lacks_a_role_is_not_repeated_and_the_log_names_the_role(configure: Configure) -> None:
-    app = configure(AZURE_CLIENT_ID=USER_ASSIGNED)
+def test_a_call_that_lacks_a_role_is_not_repeated_and_the_log_names_the_role(configure_identity: ConfigureIdentity) -> None:
+    app = configure_identity(AZURE_CLIENT_ID=USER_ASSIGNED)
     app.model.script({"status": 401, "body": payloads.PERMISSION_DENIED})
     response = app.chat({"prompt": "Hello"})
     assert response.status_code == 502

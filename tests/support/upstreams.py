@@ -1,7 +1,7 @@
 """Serve endpoints in a thread of the test's process, and start an app that tests can point at them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
@@ -16,7 +16,10 @@ from tests.support.processes import Json, LocalApp, Simulator, eventually, local
 KEY = "key-of-the-simulators"
 DEPLOYMENTS = ("chat", "other")
 CALLER_KEY = "a-caller-key-of-these-tests"
+# The client id of an identity.
+USER_ASSIGNED = "11111111-2222-3333-4444-555555555555"
 
+type ConfigureIdentity = Callable[..., LocalApp]
 type Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 # Appended to a copy of the app: routes that change the settings of the process and report its state.
@@ -92,11 +95,11 @@ class Upstreams:
         model = AzureOpenAISimulator(DEPLOYMENTS, keys=[KEY])
         return Simulator(self.run(self.servers.start(model.application())))
 
-    def identity(self, client_ids: Collection[str] = ()) -> tuple[Simulator, Simulator, dict[str, str]]:
+    def identity(self) -> tuple[Simulator, Simulator, dict[str, str]]:
         """Start simulators of a resource without keys and of the identity endpoint; return both, and settings for them."""
         issuer = TokenIssuer()
         model = AzureOpenAISimulator(DEPLOYMENTS, issuer=issuer)
-        endpoint = IdentityEndpointSimulator(issuer, client_ids)
+        endpoint = IdentityEndpointSimulator(issuer, [USER_ASSIGNED])
         model_url, identity_url = (self.run(self.servers.start(part.application())) for part in (model, endpoint))
         settings = {
             "AUTHENTICATION": "AZURE",
