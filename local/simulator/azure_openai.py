@@ -8,7 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Collection
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from aiohttp import web
 
@@ -34,10 +34,16 @@ class AzureOpenAISimulator:
     """Serve the routes of dated API versions and of v1. Requests need one of `keys` or a token of `issuer`.
 
     A script (see `Journal`) can have these fields:
-    `status`, `headers`, `body`: respond with these (the default body is Azure's for the status);
+    `status`, `body`: respond with these (the default body is Azure's for the status);
+    `headers`: add these headers to the response, whatever it is;
     `raw`: respond with this text as it is, in writes of `split` bytes if that is given;
     `reply`: use this text as the completion;
+    `error`: report an error with these fields (such as `code` and `message`) in a response of status 200. A stream sends it
+    after `after` chunks of output (default: before the first one) and ends. In the Responses API, the stream sends
+    `response.failed` without a reason and then `error`; with `failed` false only `error`, and with an object in `failed`
+    only `response.failed` with that object as its error. With `nested` true, the `error` event has the fields in an object;
     `delay`: wait this many seconds before the headers;
+    `silence`: wait this many seconds after the headers, and after the events before the first output of a stream;
     `hang`: if true, wait for `/control/next` before the headers;
     `reset`: if true, reset the connection before the headers;
     `pace`: wait this many seconds before each chunk of a stream;
@@ -69,8 +75,7 @@ class AzureOpenAISimulator:
                 await self.inject_faults(request, script)
                 payload = self.respond(request, await request.read(), script)
             except ErrorResponse as exc:
-                headers = response_headers() | exc.headers
-                response: web.StreamResponse = web.json_response(exc.body, status=exc.status, headers=headers)
+                response = await send_json(request, exc.status, exc.body, script)
             else:
                 response = await self.send(request, payload, script, entry)
             entry.status = response.status
@@ -88,7 +93,7 @@ class AzureOpenAISimulator:
         if "status" in script and "raw" not in script:
             status = script["status"]
             body = script.get("body", payloads.ERRORS.get(status, payloads.error(str(status), "Scripted.")))
-            raise ErrorResponse(status, body, script.get("headers"))
+            raise ErrorResponse(status, body)
 
     def respond(self, request: web.Request, body: bytes, script: Json) -> Payload:
         """Return the response of the resource. Raise `ErrorResponse`, also when a field of `body` is invalid."""
@@ -134,10 +139,13 @@ class AzureOpenAISimulator:
             return await send_raw(request, script)
         if isinstance(payload, dict):
             entry.usage = payload.get("usage")
-            return web.json_response(payload, headers=response_headers())
-        response = web.StreamResponse(headers={**response_headers(), "content-type": "text/event-stream"})
-        await response.prepare(request)
+            return await send_json(request, 200, payload, script)
+        response = await send_headers(request, 200, "text/event-stream", script)
+        silence = script.get("silence", 0)
         for event in payload:
+            if event.has_output or event.has_error:
+                await asyncio.sleep(silence)
+                silence = 0
             if event.has_output:
                 if entry.chunks == script.get("cut"):
                     # At a reset, clients such as aiohttp drop the bytes that the program has not read yet.
@@ -172,13 +180,31 @@ def match_path(request: web.Request) -> re.Match[str]:
     return path
 
 
+async def send_headers(
+    request: web.Request, status: int, content_type: str, script: Json, length: int | None = None
+) -> web.StreamResponse:
+    """Send the status and the headers: Azure's, and those of `script`."""
+    response = web.StreamResponse(status=status, headers=response_headers())
+    response.headers["content-type"] = content_type
+    response.headers.update(script.get("headers", {}))
+    response.content_length = length
+    await response.prepare(request)
+    return response
+
+
+async def send_json(request: web.Request, status: int, payload: Any, script: Json) -> web.StreamResponse:
+    body = json.dumps(payload).encode()
+    response = await send_headers(request, status, "application/json; charset=utf-8", script, len(body))
+    await asyncio.sleep(script.get("silence", 0))
+    await response.write(body)
+    return response
+
+
 async def send_raw(request: web.Request, script: Json) -> web.StreamResponse:
     body = script["raw"].encode()
     size = script.get("split") or len(body) or 1
-    response = web.StreamResponse(
-        status=script.get("status", 200), headers={**response_headers(), **script.get("headers", {})}
-    )
-    await response.prepare(request)
+    response = await send_headers(request, script.get("status", 200), "application/octet-stream", script)
+    await asyncio.sleep(script.get("silence", 0))
     for start in range(0, len(body), size):
         await response.write(body[start : start + size])
         # Even without a pace, let the event loop send these bytes before the next ones.

@@ -31,11 +31,23 @@ def chat(body: Json, script: Json) -> Payload:
     chunks = model.split(text)
     usage = payloads.token_usage(json.dumps(messages), chunks)
     name = f"{body.get('model') or 'simulator'}-2026-11-01"
+    error = script.get("error")
     if not body.get("stream"):
+        if error:
+            return stream_error(error)
         return payloads.completion(name, "".join(chunks), usage, tool_call)
     include_usage = (body.get("stream_options") or {}).get("include_usage")
     stream = payloads.completion_chunks(name, chunks, usage if include_usage else None, tool_call)
-    return [*map(chunk_event, stream), Event("[DONE]")]
+    events = [*map(chunk_event, stream), Event("[DONE]")]
+    if error:
+        events = payloads.until_error(events, 1, script.get("after", 0))
+        events.append(Event(json.dumps(stream_error(error)), has_error=True))
+    return events
+
+
+def stream_error(error: Json) -> Json:
+    """Return the object that takes the place of a completion, or of a chunk, when a request fails after its status."""
+    return {"error": {"code": None, "message": "", "type": None, "param": None, **error}}
 
 
 def chunk_event(chunk: Json) -> Event:

@@ -23,11 +23,12 @@ type Payload = Json | list[Event]
 
 @dataclass(frozen=True)
 class Event:
-    """Describe one server-sent event: whether it carries output of the model, and the token usage that it reports."""
+    """Describe one server-sent event: whether it carries output of the model or an error, and the usage that it reports."""
 
     data: str
     name: str = ""
     has_output: bool = False
+    has_error: bool = False
     usage: Json | None = None
 
     def encode(self) -> bytes:
@@ -36,13 +37,12 @@ class Event:
 
 
 class ErrorResponse(Exception):
-    """Make the simulator respond with this status, JSON body and extra headers."""
+    """Make the simulator respond with this status and JSON body."""
 
-    def __init__(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, status: int, body: Any) -> None:
         super().__init__(status)
         self.status = status
         self.body = body
-        self.headers = headers or {}
 
 
 def token_usage(prompt: str, chunks: list[str]) -> Json:
@@ -127,6 +127,12 @@ def completion_chunks(model: str, output: list[str], usage: Json | None, tool_ca
     end = chunk({}, "tool_calls" if tool_call else "stop")
     last: list[Json] = [{**common, "choices": [], "usage": usage}] if usage else []
     return [first, chunk(role), *map(chunk, deltas), end, *last]
+
+
+def until_error(events: list[Event], preamble: int, after: int) -> list[Event]:
+    """Return the events before an error: the first `preamble` ones, or all up to the output chunk number `after`."""
+    ends = [number for number, event in enumerate(events, start=1) if event.has_output]
+    return events[: ends[:after][-1] if after and ends else preamble]
 
 
 def error(code: str | None, message: str, **more: Any) -> Json:

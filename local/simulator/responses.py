@@ -38,10 +38,14 @@ class Responses:
         response = completed_response(body, json.dumps([*earlier, *items]), chunks)
         if body.get("background"):
             response |= {"status": "queued", "output": [], "usage": None}
+        stream = events(response, chunks) if body.get("stream") else []
+        if error := script.get("error"):
+            response |= {"status": "failed", "error": error, "output": [], "usage": None}
+            stream = stream and failed_events(response, stream, script)
         if body.get("store") is not False:
             self.stored[response["id"]] = response
             self.inputs[response["id"]] = items
-        return events(response, chunks) if body.get("stream") else response
+        return stream or response
 
     def manage(self, method: str, response_id: str, action: str, query: dict[str, str]) -> Json:
         """Get, delete or cancel a stored response, or list its input items."""
@@ -140,12 +144,32 @@ def events(response: Json, chunks: list[str]) -> list[Event]:
             {"type": "response.output_item.done", "output_index": index, "item": item},
         ]
     stream.append({"type": f"response.{response['status']}", "response": response})
-    return [
-        Event(
-            json.dumps({**event, "sequence_number": number}, ensure_ascii=False),
-            name=event["type"],
-            has_output=event["type"].endswith(".delta"),
-            usage=event.get("response", {}).get("usage"),
-        )
-        for number, event in enumerate(stream)
-    ]
+    return [encode(number, event) for number, event in enumerate(stream)]
+
+
+def failed_events(response: Json, stream: list[Event], script: Json) -> list[Event]:
+    """Return the beginning of `stream`, and then the events of the error of `script`.
+
+    Azure sends the reason after a failed response without one: https://github.com/earendil-works/pi/issues/7983.
+    """
+    stream = payloads.until_error(stream, 2, script.get("after", 0))
+    error, failed = script["error"], script.get("failed", True)
+    if failed:
+        reason = failed if isinstance(failed, dict) else None
+        event = {"type": "response.failed", "response": {**response, "error": reason}}
+        stream.append(encode(len(stream), event, has_error=True))
+    if not isinstance(failed, dict):
+        details = {"code": None, "message": "", "param": None, **error}
+        event = {"error": {"type": None, **details}} if script.get("nested") else details
+        stream.append(encode(len(stream), {**event, "type": "error"}, has_error=True))
+    return stream
+
+
+def encode(number: int, event: Json, *, has_error: bool = False) -> Event:
+    return Event(
+        json.dumps({**event, "sequence_number": number}, ensure_ascii=False),
+        name=event["type"],
+        has_output=event["type"].endswith(".delta"),
+        has_error=has_error,
+        usage=event.get("response", {}).get("usage"),
+    )
