@@ -110,7 +110,7 @@ class AzureOpenAISimulator:
                 # Azure ignores the model in the body.
                 fields["model"] = deployment
             elif fields.get("model") not in self.deployments:
-                raise ErrorResponse(404, payloads.DEPLOYMENT_NOT_FOUND)
+                raise ErrorResponse(404, payloads.NO_DEPLOYMENT_FOR_MODEL if path["v1"] else payloads.DEPLOYMENT_NOT_FOUND)
             match path["operation"]:
                 case "chat/completions":
                     return chat(fields, script)

@@ -139,11 +139,33 @@ def error(code: str | None, message: str, **more: Any) -> Json:
     return {"error": {"code": code, "message": message, **more}}
 
 
+def operation_not_supported(operation: str, model: str) -> Json:
+    return error(
+        "OperationNotSupported",
+        f"The {operation} operation does not work with the specified model, {model}. Please choose different model and try "
+        "again. You can learn more about which models can be used with each operation here: "
+        "https://go.microsoft.com/fwlink/?linkid=2197993.",
+    )
+
+
 RESOURCE_NOT_FOUND = error("404", "Resource not found")
 DEPLOYMENT_NOT_FOUND = error(
     "DeploymentNotFound",
     "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, "
     "please wait a moment and try again.",
+)
+NO_DEPLOYMENT_FOR_MODEL = error(
+    None,
+    "Could not find an existing deployment to match the model in the request. Please verify the model matches an existing "
+    "deployment in the account.",
+    type=INVALID,
+    param=None,
+)
+# https://github.com/epam/ai-dial-chat/issues/4403
+DEPLOYMENT_RETIRED = error(
+    "ModelDeprecated",
+    "The model associated with the deployment is deprecated and no longer available for use. Please refer to the Azure "
+    "OpenAI service documentation for more information.",
 )
 WRONG_KEY = error(
     "401",
@@ -161,6 +183,18 @@ PERMISSION_DENIED = error(
     "`Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action` to perform "
     "`POST /openai/deployments/{deployment-id}/chat/completions` operation.",
 )
+NETWORK_RULES = error("403", "Access denied due to Virtual Network/Firewall rules.")
+PUBLIC_ACCESS_DISABLED = error("403", "Public access is disabled. Please configure private endpoint.")
+VIRTUAL_NETWORK = error(
+    "403",
+    "A Virtual Network is configured for this resource. Please use the correct endpoint for making requests. Check "
+    "https://aka.ms/cogsvc-vnet for more details.",
+)
+NO_CUSTOM_SUBDOMAIN = error(
+    "BadRequest", "Please provide a custom subdomain for token authentication, otherwise API key is required."
+)
+API_VERSION_TOO_OLD = error("BadRequest", "Model o3-mini is enabled only for api versions 2024-12-01-preview and later")
+OPERATION_NOT_SUPPORTED = operation_not_supported("chatCompletion", "gpt-5-codex")
 API_VERSION_ON_V1 = error("BadRequest", "api-version query parameter is not allowed when using /v1 path")
 INVALID_FIELD = error(INVALID, "Invalid type for one of the fields.", type=INVALID)
 NOT_JSON = error(None, "We could not parse the JSON body of your request.", type=INVALID)
@@ -194,5 +228,6 @@ ERRORS: dict[int, Json] = {
     401: PERMISSION_DENIED,
     403: KEYS_DISABLED,
     404: DEPLOYMENT_NOT_FOUND,
+    410: DEPLOYMENT_RETIRED,
     429: THROTTLED,
 }

@@ -18,7 +18,7 @@ SAFE = {"filtered": False, "severity": "safe"}
 FILTERED = {"hate": SAFE, "self_harm": SAFE, "sexual": SAFE, "violence": SAFE}
 
 
-def status_and_code(response: httpx2.Response) -> tuple[int, str]:
+def status_and_code(response: httpx2.Response) -> tuple[int, str | None]:
     return response.status_code, response.json()["error"]["code"]
 
 
@@ -158,8 +158,16 @@ class TestStrictness:
 
     async def test_an_unknown_deployment_is_not_found(self, simulators: Simulators) -> None:
         assert status_and_code(await simulators.chat(DATED.replace("/chat/", "/other/", 1))) == (404, "DeploymentNotFound")
-        assert status_and_code(await simulators.chat(V1, {**CHAT, "model": "other"})) == (404, "DeploymentNotFound")
-        assert status_and_code(await simulators.chat(V1)) == (404, "DeploymentNotFound")
+
+    @pytest.mark.parametrize("body", [CHAT, {**CHAT, "model": "other"}])
+    async def test_v1_has_its_own_words_for_an_unknown_deployment(self, simulators: Simulators, body: Any) -> None:
+        response = await simulators.chat(V1, body)
+        assert status_and_code(response) == (404, None)
+        assert "Could not find an existing deployment to match the model in the request." in response.text
+
+    async def test_a_model_can_be_retired(self, simulators: Simulators) -> None:
+        await simulators.script(status=410)
+        assert status_and_code(await simulators.chat()) == (410, "ModelDeprecated")
 
     @pytest.mark.parametrize("messages", [[], None, "Hello"])
     async def test_invalid_messages_are_rejected(self, simulators: Simulators, messages: Any) -> None:
