@@ -7,7 +7,7 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 from aiohttp import web
@@ -23,6 +23,8 @@ PATH = re.compile(
     r"/openai/(?P<v1>v1/)?(?:deployments/(?P<deployment>[^/]+)/)?"
     r"(?:(?P<operation>chat/completions|embeddings|responses)|responses/(?P<id>[^/]+)(?:/(?P<action>cancel|input_items))?)"
 )
+# Azure's names for the operations, by their paths.
+OPERATIONS = {"chat/completions": "chatCompletion", "embeddings": "embeddings", "responses": "responses"}
 API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 # What can be raised when a field of a request has the wrong type, or is out of bounds.
 FIELD_ERRORS = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
@@ -32,6 +34,10 @@ RESET_DELAY = 0.1
 
 class AzureOpenAISimulator:
     """Serve the routes of dated API versions and of v1. Requests need one of `keys` or a token of `issuer`.
+
+    `operations` has the paths, such as `responses`, that a deployment serves. Other deployments serve all operations.
+    `PUT /control/deployments` takes a JSON object of deployments with these paths or null, and replaces both until the
+    journal is deleted.
 
     A script (see `Journal`) can have these fields:
     `status`, `body`: respond with these (the default body is Azure's for the status);
@@ -53,13 +59,20 @@ class AzureOpenAISimulator:
     """
 
     def __init__(
-        self, deployments: Collection[str], *, keys: Collection[str] = (), issuer: TokenIssuer | None = None, pace: float = 0
+        self,
+        deployments: Collection[str],
+        *,
+        operations: Mapping[str, Collection[str]] | None = None,
+        keys: Collection[str] = (),
+        issuer: TokenIssuer | None = None,
+        pace: float = 0,
     ) -> None:
         self.deployments = set(deployments)
+        self.operations = operations or {}
         self.keys = set(keys)
         self.issuer = issuer
         self.pace = pace
-        self.journal = Journal()
+        self.journal = Journal("deployments")
         self.responses = Responses()
 
     def application(self) -> web.Application:
@@ -98,19 +111,19 @@ class AzureOpenAISimulator:
     def respond(self, request: web.Request, body: bytes, script: Json) -> Payload:
         """Return the response of the resource. Raise `ErrorResponse`, also when a field of `body` is invalid."""
         path = match_path(request)
-        deployment = path["deployment"]
         self.check_credential(request, v1=bool(path["v1"]))
-        if deployment and deployment not in self.deployments:
-            raise ErrorResponse(404, payloads.DEPLOYMENT_NOT_FOUND)
         try:
             if path["id"]:
                 return self.responses.manage(request.method, path["id"], path["action"] or "", dict(request.query))
+            deployment = path["deployment"]
+            if deployment:
+                self.check_deployment(path, deployment)
             fields = json_object(body)
             if deployment:
                 # Azure ignores the model in the body.
                 fields["model"] = deployment
-            elif fields.get("model") not in self.deployments:
-                raise ErrorResponse(404, payloads.NO_DEPLOYMENT_FOR_MODEL if path["v1"] else payloads.DEPLOYMENT_NOT_FOUND)
+            else:
+                self.check_deployment(path, fields.get("model"))
             match path["operation"]:
                 case "chat/completions":
                     return chat(fields, script)
@@ -120,6 +133,16 @@ class AzureOpenAISimulator:
                     return self.responses.create(fields, script)
         except FIELD_ERRORS:
             raise ErrorResponse(400, payloads.INVALID_FIELD) from None
+
+    def check_deployment(self, path: re.Match[str], deployment: Any) -> None:
+        """Raise Azure's error if `deployment` is unknown, or has no such operation."""
+        known = {name: self.operations.get(name) for name in self.deployments}
+        known = self.journal.settings.get("deployments", known)
+        if deployment not in known:
+            raise ErrorResponse(404, payloads.NO_DEPLOYMENT_FOR_MODEL if path["v1"] else payloads.DEPLOYMENT_NOT_FOUND)
+        operations = known[deployment]
+        if operations is not None and path["operation"] not in operations:
+            raise ErrorResponse(400, payloads.operation_not_supported(OPERATIONS[path["operation"]], deployment))
 
     def check_credential(self, request: web.Request, *, v1: bool) -> None:
         key = request.headers.get("api-key")
@@ -168,7 +191,7 @@ def match_path(request: web.Request) -> re.Match[str]:
         raise ErrorResponse(404, payloads.RESOURCE_NOT_FOUND)
     by_deployment = path["operation"] in ("chat/completions", "embeddings")
     if path["v1"]:
-        if api_version not in (None, "preview"):
+        if api_version not in (None, "v1", "preview"):
             raise ErrorResponse(400, payloads.API_VERSION_ON_V1)
         exists = not path["deployment"]
     else:

@@ -42,9 +42,14 @@ class ScriptedReset(Exception):
 
 
 class Journal:
-    """Keep an entry for each request, and the queue of scripts. Each request takes the next script."""
+    """Keep an entry for each request, and the queue of scripts. Each request takes the next script.
 
-    def __init__(self) -> None:
+    `names` are settings of the simulator. `PUT /control/NAME` gives each of them a JSON value.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.settings: dict[str, Any] = {}
         self.entries: list[Entry] = []
         self.scripts: list[dict[str, Any]] = []
         self.permits = asyncio.Semaphore(0)
@@ -100,6 +105,7 @@ class Journal:
             web.delete("/control/journal", self.clear),
             web.post("/control/scripts", self.add_scripts),
             web.post("/control/next", self.permit),
+            *(web.put(f"/control/{name}", self.change_setting) for name in self.names),
         ]
 
     async def show(self, request: web.Request) -> web.Response:
@@ -114,7 +120,8 @@ class Journal:
         return web.json_response([asdict(entry) for entry in self.entries])
 
     async def clear(self, request: web.Request) -> web.Response:
-        """Discard all entries, scripts and permits."""
+        """Discard all entries, scripts, permits and settings."""
+        self.settings.clear()
         self.entries.clear()
         self.scripts.clear()
         self.permits = asyncio.Semaphore(0)
@@ -129,4 +136,8 @@ class Journal:
         """Release one response that hangs or one chunk that waits, or `?chunks=N` of them."""
         for _ in range(int(request.query.get("chunks", 1))):
             self.permits.release()
+        return web.Response(status=204)
+
+    async def change_setting(self, request: web.Request) -> web.Response:
+        self.settings[request.path.rpartition("/")[2]] = await request.json()
         return web.Response(status=204)

@@ -3,10 +3,13 @@
 import asyncio
 import base64
 import time
+from typing import Any
 
 import pytest
 
-from tests.support.simulators import DATED, KEY, Simulators
+from local.serving import Servers
+from local.simulator.azure_openai import AzureOpenAISimulator
+from tests.support.simulators import CHAT, DATED, KEY, V1, Simulators
 
 pytestmark = pytest.mark.anyio
 
@@ -122,3 +125,52 @@ class TestJournal:
         await simulators.http.delete(f"{simulators.keyed_url}/control/journal")
         assert (await simulators.http.get(f"{simulators.keyed_url}/control/journal")).json() == []
         assert (await simulators.chat()).status_code == 200
+
+
+class TestDeployments:
+    EMBEDDINGS = DATED.replace("chat/completions", "embeddings")
+    RESPONSES = "/openai/responses?api-version=2025-04-01-preview"
+
+    async def replace(self, simulators: Simulators, deployments: Any) -> None:
+        response = await simulators.http.put(f"{simulators.keyed_url}/control/deployments", json=deployments)
+        assert response.status_code == 204
+
+    async def test_a_deployment_can_have_some_operations_only(self, simulators: Simulators) -> None:
+        await self.replace(simulators, {"chat": ["responses"], "other": ["chat/completions", "embeddings"]})
+        for path, body, names in (
+            (DATED, CHAT, "chatCompletion operation"),
+            (DATED, {"messages": []}, "chatCompletion operation"),
+            (DATED, b"no JSON", "chatCompletion operation"),
+            (V1, {**CHAT, "model": "chat"}, "model, chat."),
+            (self.EMBEDDINGS, {"input": "a"}, "embeddings operation"),
+            (self.RESPONSES, {"input": "a", "model": "other"}, "model, other."),
+        ):
+            response = await simulators.chat(path, body)
+            assert response.status_code == 400
+            assert response.json()["error"]["code"] == "OperationNotSupported"
+            assert names in response.json()["error"]["message"]
+        assert (await simulators.chat(self.RESPONSES, {"input": "a", "model": "chat"})).status_code == 200
+        assert (await simulators.chat(V1, {**CHAT, "model": "other"})).status_code == 200
+
+    async def test_null_stands_for_all_operations(self, simulators: Simulators) -> None:
+        await self.replace(simulators, {"chat": None})
+        for path in (DATED, self.EMBEDDINGS, self.RESPONSES):
+            assert (await simulators.chat(path, {**CHAT, "input": "a", "model": "chat"})).status_code == 200
+
+    async def test_the_credential_and_the_deployment_are_checked_before_the_operation(self, simulators: Simulators) -> None:
+        await self.replace(simulators, {"chat": ["responses"]})
+        assert (await simulators.chat(api_key="wrong")).status_code == 401
+        assert (await simulators.chat(DATED.replace("/chat/", "/other/", 1))).status_code == 404
+
+    async def test_the_journals_end_restores_the_deployments(self, simulators: Simulators) -> None:
+        await self.replace(simulators, {"other": None})
+        assert (await simulators.chat()).status_code == 404
+        await simulators.http.delete(f"{simulators.keyed_url}/control/journal")
+        assert (await simulators.chat()).status_code == 200
+
+    async def test_the_constructor_takes_the_operations(self, simulators: Simulators) -> None:
+        async with Servers() as servers:
+            simulator = AzureOpenAISimulator(["chat", "codex"], keys=[KEY], operations={"codex": {"responses"}})
+            simulators.keyed_url = await servers.start(simulator.application())
+            assert (await simulators.chat(V1, {**CHAT, "model": "chat"})).status_code == 200
+            assert (await simulators.chat(V1, {**CHAT, "model": "codex"})).status_code == 400
