@@ -12,7 +12,8 @@
       ├ UpstreamErrorResponse       *   Azure's own error response, passed on verbatim
       ├ UpstreamFailure             *   Azure failed, and its response would not help the caller
       ├ UpstreamAuthError          502  Azure rejected the app's credentials, or no token is available
-      ├ DeploymentNotFound         502  a configured deployment does not exist
+      ├ UpstreamNetworkError       502  the resource's network rules exclude the app
+      ├ DeploymentNotFound         502  a configured deployment does not exist, or its model is retired
       ├ UpstreamUnreachable        502  the endpoint sent no response
       ├ StreamInterrupted          502  a stream ended too early; sent as an event
       ├ SettingsError              503  app settings are missing or invalid
@@ -25,10 +26,12 @@ the text of an unexpected exception.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
+# Keeps the openai SDKs from retrying. https://github.com/openai/openai-python, `BaseClient._should_retry`
+DO_NOT_RETRY = {"x-should-retry": "false"}
 # What decoding JSON raises.
 INVALID_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -152,8 +155,10 @@ class UpstreamFailure(GatewayError):
 
     code = "upstream_error"
 
-    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
-        super().__init__("The model service failed. Try again.", headers=headers)
+    def __init__(
+        self, status: int, headers: Mapping[str, str], message: str = "The model service failed. Try again."
+    ) -> None:
+        super().__init__(message, headers=headers)
         self.status = status
 
 
@@ -167,8 +172,18 @@ class UpstreamAuthError(GatewayError):
         super().__init__("This app could not sign in to the model service. Its operator can see why in the log.")
 
 
+class UpstreamNetworkError(GatewayError):
+    """The resource accepts no calls from the app's network, or none with a token at this URL."""
+
+    status = 502
+    code = "upstream_network"
+
+    def __init__(self) -> None:
+        super().__init__("The model service accepts no calls from this app. Its operator can see why in the log.")
+
+
 class DeploymentNotFound(GatewayError):
-    """A configured deployment does not exist on the endpoint."""
+    """A configured deployment does not exist on the endpoint, or its model is retired."""
 
     status = 502
     code = "deployment_not_found"
@@ -208,7 +223,8 @@ class SettingsError(GatewayError):
     code = "not_configured"
 
     def __init__(self, problems: Mapping[str, str]) -> None:
-        super().__init__(f"This app is not configured yet. Missing or invalid app settings: {', '.join(problems)}.")
+        message = f"This app is not configured yet. Missing or invalid app settings: {', '.join(problems)}."
+        super().__init__(message, headers=DO_NOT_RETRY)
         self.problems = dict(problems)
 
     def __str__(self) -> str:
@@ -245,26 +261,30 @@ class InternalError(GatewayError):
         super().__init__("Something went wrong inside this app. Its operator can see where in the log.")
 
 
-class ErrorDetail(msgspec.Struct):
-    """The `error` object of one of Azure's error responses."""
+class ErrorDetail(NamedTuple):
+    """The `error` object of one of Azure's error responses, with empty texts for what it lacks. The code is safe to log."""
 
-    code: str | int | None = None
-    message: str | None = None
-    param: str | None = None
-
-
-class ErrorBody(msgspec.Struct):
-    error: ErrorDetail
+    code: str = ""
+    message: str = ""
+    param: str = ""
+    type: str = ""
 
 
 def error_detail(body: bytes) -> ErrorDetail:
-    """Return the error object in the body of an error response, empty where there is none. Its code is safe to log."""
+    """Return the error object in the body of an error response. Some of Azure's gateways send its fields without `error`."""
     try:
-        error = msgspec.json.decode(body, type=ErrorBody).error
+        found = msgspec.json.decode(body)
     except INVALID_JSON:
-        return ErrorDetail(code="")
-    error.code = loggable(str(error.code or ""))
-    return error
+        return ErrorDetail()
+    return error_in(found.get("error") or found) if isinstance(found, dict) else ErrorDetail()
+
+
+def error_in(fields: object) -> ErrorDetail:
+    """Return the error object in decoded JSON."""
+    if not isinstance(fields, dict):
+        return ErrorDetail()
+    code, *texts = (str(fields.get(name) or "") for name in ErrorDetail._fields)
+    return ErrorDetail(loggable(code), *texts)
 
 
 def loggable(text: str) -> str:

@@ -16,7 +16,8 @@ from shared.errors import ErrorDetail, UpstreamAuthError, error_detail
 from shared.telemetry import metrics
 from shared.upstream.clients import Clients
 from shared.upstream.endpoint import TRANSPORT_ERRORS, Cooldown, EndpointClient
-from shared.upstream.request import CHAT_COMPLETIONS, InferenceCall, path_of
+from shared.upstream.request import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES, InferenceCall, path_of
+from shared.upstream.retry_policy import Kind, kind_of, retry_after_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +31,15 @@ UP, THROTTLED, DOWN = "up", "throttled", "down"
 # The states of the app.
 HEALTHY, DEGRADED, UNHEALTHY, NOT_CONFIGURED = "healthy", "degraded", "unhealthy", "not_configured"
 
-# Azure rejects a chat without messages before a model sees it, but only after it has checked the credentials and
-# found the deployment. https://learn.microsoft.com/azure/ai-foundry/openai/reference#chat-completions
-PROBE_BODY = b'{"model":"%s","messages":[]}'
+# Azure rejects these before a model sees them, but only after it has checked the credentials and found the deployment.
+# https://learn.microsoft.com/azure/ai-foundry/openai/reference#chat-completions
+PROBES = {
+    CHAT_COMPLETIONS: b'{"model":"%s","messages":[]}',
+    RESPONSES: b'{"model":"%s","input":0}',
+    EMBEDDINGS: b'{"model":"%s","input":0}',
+}
 PROBE_HEADERS = {"content-type": "application/json", "accept": "application/json"}
+WORKS = "identity, network and deployment work"
 NO_COOLDOWN = Cooldown(0, started=-math.inf)
 
 
@@ -108,7 +114,9 @@ class Health:
         remaining = cooldown.until - time.monotonic()
         # A call served after the cooldown began shows that the throttling is over.
         if cooldown.is_throttling and remaining > 0 and cooldown.started >= served.at:
-            return Finding(THROTTLED, f"Azure returned 429; cooling down for another {remaining:.0f} s", cooldown.started)
+            return Finding(
+                THROTTLED, f"Azure throttles the deployment; cooling down for another {remaining:.0f} s", cooldown.started
+            )
         newest = max(served, self.findings.get(endpoint, served), key=lambda finding: finding.at)
         # A newer cooldown outdates an earlier success, but an earlier failure is used for as long as it is fresh.
         if newest.is_fresh() and (newest.at > cooldown.started or newest.state != UP):
@@ -134,39 +142,51 @@ class Health:
 
     async def send_probe(self, endpoint: EndpointClient) -> tuple[str, str]:
         """Return the state of the endpoint, and the reason."""
+        try:
+            status, error, kind = await self.error_of_probe(endpoint, CHAT_COMPLETIONS)
+            if kind is Kind.NOT_SUPPORTED:
+                found = [name for name in (RESPONSES, EMBEDDINGS) if await self.supports(endpoint, name)]
+                return UP, f"{WORKS}; the default deployment does not serve chats, only {' and '.join(found) or 'others'}"
+        except UpstreamAuthError:
+            return DOWN, f"no token for the managed identity {self.settings.identity}; check that it is assigned to the app"
+        except TRANSPORT_ERRORS:
+            return DOWN, "cannot be reached; check AZURE_OPENAI_ENDPOINT, and the resource's firewall"
+        if status == 400 and "messages" in (error.param or error.message):
+            return UP, WORKS
+        if kind is Kind.THROTTLED:
+            return THROTTLED, "the deployment's quota is used up for now"
+        if kind is None:
+            return DOWN, f"responded with {status} to a chat without messages"
+        responded = f"responded with {status} {error.code}".strip()
+        advice = kind.explain(self.settings.default_deployment, self.settings)
+        return DOWN, f"{responded}: {advice}" if advice else responded
+
+    async def supports(self, endpoint: EndpointClient, operation: str) -> bool:
+        """Return whether the default deployment has `operation`: then Azure rejects the probe's input and nothing else."""
+        status, error, _ = await self.error_of_probe(endpoint, operation)
+        return status == 400 and "input" in (error.param or error.message)
+
+    async def error_of_probe(self, endpoint: EndpointClient, operation: str) -> tuple[int, ErrorDetail, Kind | None]:
+        """Return the status, the error and its kind that an invalid request gets; no kind after a success."""
         deployment = self.settings.default_deployment
         call = InferenceCall(
-            operation=CHAT_COMPLETIONS,
-            path=path_of(CHAT_COMPLETIONS, deployment, self.settings.api_version),
+            operation=operation,
+            path=path_of(operation, deployment, self.settings.api_version),
             deployment=deployment,
-            body=PROBE_BODY % deployment.encode(),
+            body=PROBES[operation] % deployment.encode(),
             headers=PROBE_HEADERS,
         )
         try:
             response = await endpoint.post(call)
         except APIStatusError as exc:
-            return self.interpret(exc.status_code, error_detail(exc.response.content))
-        except UpstreamAuthError:
-            return DOWN, f"no token for the managed identity {self.settings.identity}; check that it is assigned to the app"
-        except TRANSPORT_ERRORS:
-            return DOWN, "cannot be reached; check AZURE_OPENAI_ENDPOINT, and the resource's firewall"
+            error = error_detail(exc.response.content)
+            return (
+                exc.status_code,
+                error,
+                kind_of(exc.status_code, error, retry_after=retry_after_of(exc.response), call=call),
+            )
         await response.aclose()
-        return DOWN, f"responded with {response.status_code} to a chat without messages"
-
-    def interpret(self, status: int, error: ErrorDetail) -> tuple[str, str]:
-        """Return the state that Azure's response to a chat without messages shows, and the reason."""
-        responded = f"responded with {status} {error.code}".strip()
-        if status == 400 and "messages" in (error.param or error.message or ""):
-            return UP, "identity, network and deployment work"
-        if status in (401, 403):
-            return DOWN, f"{responded}. {self.settings.auth_advice}"
-        if status == 404 and error.code == "DeploymentNotFound":
-            return DOWN, f"has no deployment {self.settings.default_deployment!r} (AZURE_OPENAI_CHATGPT_DEPLOYMENT)"
-        if status == 404:
-            return DOWN, f"{responded}; check AZURE_OPENAI_API_VERSION"
-        if status == 429:
-            return THROTTLED, "the deployment's quota is used up for now"
-        return DOWN, responded
+        return response.status_code, ErrorDetail(), None
 
 
 class Watch:

@@ -8,7 +8,14 @@ from azurefunctions.extensions.http.fastapi import Request, Response
 
 from shared.errors import INVALID_JSON, BadRequest, StreamInterrupted, UpstreamFailure
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields, read_body
-from shared.openai_api.translate import ask_for_usage, deployment_of, headers_to_send, is_streamed
+from shared.openai_api.translate import (
+    ask_for_usage,
+    deployment_of,
+    headers_to_send,
+    is_repeatable,
+    is_streamed,
+    names_own_resources,
+)
 from shared.settings import Settings
 from shared.streaming import sse
 from shared.streaming.disconnects import cancel_on_disconnect
@@ -94,6 +101,8 @@ def chat_call(request: Request, body: bytes, settings: Settings, caller: str) ->
         headers=headers_to_send(request, stream=stream),
         caller=caller,
         stream=stream,
+        names_own_resources=names_own_resources(fields),
+        is_repeatable=is_repeatable(fields),
     )
 
 

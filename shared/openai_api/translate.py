@@ -9,7 +9,9 @@ from azurefunctions.extensions.http.fastapi import Request
 from shared.errors import BadRequest, ResponseNotFound
 from shared.openai_api.models import deployment_for
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields
+from shared.openai_api.state import state_of
 from shared.settings import Settings
+from shared.upstream.affinity import key_of
 from shared.upstream.request import (
     CHAT_COMPLETIONS,
     RESPONSES,
@@ -20,7 +22,7 @@ from shared.upstream.request import (
 )
 from shared.upstream.response_headers import header_safe
 
-FALSE = msgspec.Raw(b"false")
+FALSE, TRUE = msgspec.Raw(b"false"), msgspec.Raw(b"true")
 
 # The first dated API version in which Azure knows `stream_options`; earlier ones reject it.
 # https://github.com/Azure/azure-rest-api-specs, cognitiveservices/data-plane/AzureOpenAI/inference
@@ -34,6 +36,12 @@ RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # https://platform.openai.com/docs/api-reference/responses
 RESPONSE_QUERY = ("after", "before", "include_obfuscation", "limit", "order", "starting_after", "stream")
 RESPONSE_QUERY_LISTS = ("include",)
+# These tools name a server, a store, or a deployment besides the call's.
+TOOLS_WITH_RESOURCES = {"file_search", "image_generation", "mcp"}
+
+
+class Tool(msgspec.Struct):
+    type: str = ""
 
 
 def create_call(
@@ -61,7 +69,9 @@ def create_call(
         headers=headers_to_send(request, stream=stream),
         caller=caller,
         stream=stream,
-        needs_stored_response=operation == RESPONSES and fields.get("previous_response_id", NULL) != NULL,
+        state=state_of(fields) if operation == RESPONSES else (),
+        names_own_resources=names_own_resources(fields),
+        is_repeatable=is_repeatable(fields),
         hides_usage=adds_usage,
     )
 
@@ -80,6 +90,22 @@ def ask_for_usage(fields: Fields, settings: Settings) -> bool:
     options["include_usage"] = msgspec.Raw(b"true")
     fields["stream_options"] = msgspec.Raw(msgspec.json.encode(options))
     return True
+
+
+def names_own_resources(fields: Fields) -> bool:
+    """Return whether the call names services of the caller's own, such as data sources and MCP servers."""
+    if any(name.lower() == "data_sources" for name in fields):
+        return True
+    try:
+        tools = msgspec.json.decode(fields.get("tools", NULL), type=list[Tool] | None) or []
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return any(tool.type in TOOLS_WITH_RESOURCES for tool in tools)
+
+
+def is_repeatable(fields: Fields) -> bool:
+    """Return whether two endpoints may work on the same call: a second background response, or a stored one, would stay."""
+    return TRUE not in (fields.get("background"), fields.get("store"))
 
 
 def stored_response_call(request: Request, *, caller: str, part: str = "") -> InferenceCall:
@@ -102,7 +128,7 @@ def stored_response_call(request: Request, *, caller: str, part: str = "") -> In
         stream=stream,
         method=request.method,
         query=query,
-        needs_stored_response=True,
+        state=(key_of(response_id),),
     )
 
 

@@ -42,6 +42,7 @@ class Endpoint:
 
     origin: str
     key: str | None = field(repr=False)
+    group: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ class Settings:
     def auth_advice(self) -> str:
         """Return what an operator can do when Azure rejects the app's credentials."""
         if not self.use_identity:
-            return "Check AZURE_OPENAI_KEY, and whether the resource allows keys (otherwise set AUTHENTICATION=AZURE)."
+            return "check AZURE_OPENAI_KEY, and whether the resource allows keys (otherwise set AUTHENTICATION=AZURE)"
         return (
-            f"Give the identity {self.identity} the role 'Cognitive Services OpenAI User' on the resource; it takes up "
-            "to five minutes to apply. Check the resource's firewall as well."
+            f"give the identity {self.identity} the role 'Cognitive Services OpenAI User' on the resource; it takes up "
+            "to five minutes to apply"
         )
 
     @classmethod
@@ -135,7 +136,7 @@ def health_check_schedule(environ: Mapping[str, str], dotenv: Path = DOTENV_FILE
 def endpoints(reader: SettingsReader, origins: list[str], use_identity: bool) -> tuple[Endpoint, ...]:
     """Return an endpoint for each of `origins`, with its key unless the identity is used."""
     if use_identity:
-        return tuple(Endpoint(origin, None) for origin in origins)
+        return tuple(Endpoint(origin, None, group) for group, origin in enumerate(origins, start=1))
     name = next((name for name in KEY_NAMES if reader.text(name)), KEY_NAMES[0])
     keys = reader.items(name, api_key)
     authentication = reader.text("AUTHENTICATION", "KEY")
@@ -145,7 +146,7 @@ def endpoints(reader: SettingsReader, origins: list[str], use_identity: bool) ->
             reader.problems[name] += f"; AUTHENTICATION is {quoted(authentication)}: set it to AZURE, or give an API key"
     if keys and origins and len(keys) != len(origins):
         reader.problems[name] = f"has {len(keys)} keys for {len(origins)} endpoints; give one for each, in the same order"
-    return tuple(Endpoint(*pair) for pair in zip(origins, keys, strict=False))
+    return tuple(Endpoint(*pair, group) for group, pair in enumerate(zip(origins, keys, strict=False), start=1))
 
 
 def deployments(reader: SettingsReader, default: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ recorded. Names are those of OpenTelemetry's GenAI conventions, as in `metrics`.
 import asyncio
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,10 @@ class CallRecord:
         self.attempts = 0
         self.first_chunk: float | None = None
         self.metadata = ResponseMetadata()
+        self.finish_reasons: list[str] = []
         self.has_error = False
+        self.observer: Callable[[ResponseMetadata], None] | None = None
+        """Gets the metadata of the response, or of each event of its stream."""
         self.events_searched = 0
         self.request_ids: dict[str, str] = {}
         name = GEN_AI_OPERATIONS.get(operation, operation)
@@ -150,12 +153,14 @@ class CallRecord:
     def read(self, body: bytes) -> None:
         """Read the metadata of a response's body or of an event's data; ignore anything else."""
         new = metadata_of(body)
+        if self.observer:
+            self.observer(new)
+        self.has_error = self.has_error or new.is_error or (new.response is not None and new.response.is_error)
         new = new.response or new
         known = self.metadata
         known.id, known.model = new.id or known.id, new.model or known.model
         known.usage, known.status = new.usage or known.usage, new.status or known.status
-        known.choices += [choice for choice in new.choices if choice.finish_reason]
-        self.has_error = self.has_error or new.is_error
+        self.finish_reasons += [choice.finish_reason for choice in new.choices or () if choice.finish_reason]
 
     def end(self, outcome: Outcome) -> None:
         """Write metrics, span and access log. Only the first outcome counts."""
@@ -187,7 +192,7 @@ class CallRecord:
 
     def end_span(self, tokens: Mapping[str, int], error: Mapping[str, str]) -> None:
         metadata = self.metadata
-        reasons = [choice.finish_reason for choice in metadata.choices]
+        reasons = list(self.finish_reasons)
         if metadata.status in FINAL_STATES:
             reasons.append(metadata.status)
         optional: dict[str, Any] = {

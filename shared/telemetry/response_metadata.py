@@ -4,15 +4,16 @@ import re
 
 import msgspec
 
-from shared.errors import INVALID_JSON
+from shared.errors import INVALID_JSON, ErrorDetail, error_in
 
 # The final states of a response of the Responses API.
 FINAL_STATES = ("completed", "failed", "incomplete", "cancelled")
 # Finds the events that carry more than a chunk of text. Inside JSON strings quotes are escaped, so text never matches.
-# The Responses API names its events; the last one has the response's state, and an error event only a code.
+# The Responses API names its events; the last one has the response's state, and an error event only a code. Items may
+# hold sealed reasoning.
 METADATA = re.compile(
-    rb'"(?:usage"\s*:\s*\{|error"\s*:\s*\{|finish_reason"\s*:\s*"|type"\s*:\s*"(?:error|response\.(?:%s))")'
-    % "|".join(FINAL_STATES).encode()
+    rb'"(?:usage"\s*:\s*\{|error"\s*:\s*\{|finish_reason"\s*:\s*"'
+    rb'|type"\s*:\s*"(?:error|response\.(?:output_item\.done|%s))")' % "|".join(FINAL_STATES).encode()
 )
 
 
@@ -29,23 +30,61 @@ class Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class Item(msgspec.Struct):
+    """An item of a response's output."""
+
+    id: str | None = None
+    encrypted_content: str | None = None
+
+
 class ResponseMetadata(msgspec.Struct):
     """The metadata of a response, or of an event of a stream."""
 
-    id: str = ""
-    model: str = ""
-    choices: list[Choice] = []
+    id: str | None = None
+    model: str | None = None
+    choices: list[Choice] | None = None
     usage: Usage | None = None
     status: str | None = None
     """The state of a response of the Responses API."""
-    error: dict[str, msgspec.Raw] | None = None
+    output: list[Item] = []
+    conversation: object = None
+    error: object = None
     type: str = ""
     response: "ResponseMetadata | None" = None
     """Set in events of the Responses API."""
+    item: Item | None = None
+    """Set in events about one item of the output."""
+    code: object = None
+    """Set in error events, and so are the next two."""
+    message: object = None
+    param: object = None
 
     @property
     def is_error(self) -> bool:
         return self.error is not None or self.type == "error"
+
+    @property
+    def reported_error(self) -> ErrorDetail | None:
+        """Return the error that this reports: in a field, as an event of its own, or as a response that failed.
+
+        It is empty if the response failed without saying why.
+        """
+        if self.type == "error":
+            nested = error_in(self.error)
+            event = {"code": self.code, "message": self.message, "param": self.param}
+            return nested if nested.code or nested.message else error_in(event)
+        reported = self.response or self
+        if reported.error:
+            return error_in(reported.error)
+        return ErrorDetail() if reported.status == "failed" else None
+
+    def references(self) -> list[str]:
+        """Return the ids and the sealed content by which later calls refer to this response, or to an item of it."""
+        reported = self.response or self
+        items = [self.item] if self.item else reported.output
+        conversation = reported.conversation.get("id") if isinstance(reported.conversation, dict) else None
+        found = [reported.id, conversation, *(text for item in items for text in (item.id, item.encrypted_content))]
+        return [text for text in found if isinstance(text, str) and text]
 
 
 def metadata_of(body: bytes) -> ResponseMetadata:

@@ -50,7 +50,7 @@ class Clients:
         # A single endpoint gets a second attempt to connect, since there is no other endpoint to try.
         self.http = HttpClient(settings.max_concurrent_calls + 100, connects=2 if len(settings.endpoints) == 1 else 1)
         self.endpoints = tuple(
-            EndpointClient(position, self.client(endpoint), settings.api_version, self.tokens)
+            EndpointClient(position, endpoint.group, self.client(endpoint), settings.api_version, self.tokens)
             for position, endpoint in enumerate(settings.endpoints, start=1)
         )
         logger.info(

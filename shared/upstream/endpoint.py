@@ -1,5 +1,6 @@
 """Send calls to one Azure OpenAI endpoint, and remember what they showed about its state."""
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, Omit, RequestOptions
 
 from shared.errors import error_detail
+from shared.telemetry.call_record import CallRecord
 from shared.upstream.request import V1, InferenceCall
 
 if TYPE_CHECKING:
@@ -40,17 +42,24 @@ class Cooldown:
 class EndpointClient:
     """Send calls to one endpoint, and keep what calls of this process have shown about it.
 
-    `position` counts from 1, in the order of the settings. Times are those of the monotonic clock.
+    `position` and `group` count from 1, in the order of the settings. Times are those of the monotonic clock.
     """
 
-    def __init__(self, position: int, client: AsyncOpenAI, api_version: str, tokens: "TokenProvider | None") -> None:
+    def __init__(
+        self, position: int, group: int, client: AsyncOpenAI, api_version: str, tokens: "TokenProvider | None"
+    ) -> None:
         self.position = position
+        self.group = group
         self.client = client
         self.host = client.base_url.host
         self.port = client.base_url.port or 443
         self.base_url = str(client.base_url)
         self.query = "" if api_version == V1 else f"?api-version={api_version}"
         self.tokens = tokens
+        self.calls: set[CallRecord] = set()
+        """The calls in flight."""
+        self.last_call = -math.inf
+        """When the latest call was sent."""
         self.served_at: dict[str, float] = {}
         self.cooldowns: dict[str | None, Cooldown] = {}
 
@@ -87,6 +96,15 @@ class EndpointClient:
         if self.tokens is None or error_detail(rejected.content).code == "PermissionDenied":
             return False
         return await self.tokens.replace(rejected.request.headers["authorization"].removeprefix("Bearer "))
+
+    def call_started(self, record: CallRecord) -> None:
+        """Count a call among those in flight."""
+        self.calls.add(record)
+        self.last_call = time.monotonic()
+
+    def call_ended(self, record: CallRecord) -> None:
+        """Count a call no longer. Repeating is harmless."""
+        self.calls.discard(record)
 
     def cool_down(self, cooldown: Cooldown) -> None:
         """Remember `cooldown`."""

@@ -2,24 +2,45 @@
 
 import asyncio
 import logging
-import math
 import socket
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import httpx2
 from openai import APIStatusError
 
-from shared.errors import DeadlineExceeded, GatewayError, UpstreamUnreachable
+from shared.errors import DeadlineExceeded, ErrorDetail, GatewayError, UpstreamUnreachable
 from shared.telemetry.call_record import CallRecord, failed
+from shared.telemetry.response_metadata import ResponseMetadata
+from shared.upstream.affinity import Affinity
 from shared.upstream.clients import Clients
-from shared.upstream.concurrency import Slots
-from shared.upstream.endpoint import TRANSPORT_ERRORS, Cooldown, EndpointClient
-from shared.upstream.request import InferenceCall
+from shared.upstream.concurrency import Slot, Slots
+from shared.upstream.endpoint import TRANSPORT_ERRORS, EndpointClient
+from shared.upstream.request import CHAT_COMPLETIONS, RESPONSES, STORED_RESPONSE, InferenceCall
 from shared.upstream.response import UpstreamResponse
-from shared.upstream.retry_policy import DEFAULT_COOLDOWN, FailedAttempt, classify
+from shared.upstream.retry_policy import (
+    FailedAttempt,
+    Kind,
+    Rank,
+    as_error_response,
+    classify,
+    cooldown_for,
+    with_retry_after,
+)
+from shared.upstream.transport import clear_use, was_sent
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PendingCall:
+    """A call that waits for its response: its deadline by the loop's clock, its slot, and its record."""
+
+    call: InferenceCall
+    deadline: float
+    slot: Slot
+    record: CallRecord
 
 
 class Failover:
@@ -29,11 +50,13 @@ class Failover:
         self.clients = clients
         self.settings = clients.settings
         self.slots = Slots(clients.settings.max_concurrent_calls)
+        self.affinity = Affinity()
 
     async def send(self, call: InferenceCall) -> UpstreamResponse:
-        """Return the first successful response to `call`, as soon as its headers have arrived.
+        """Return the first successful response to `call`.
 
-        Raise `TooManyConcurrentRequests`, `DeadlineExceeded`, or the error of a failed attempt (see `retry_policy`).
+        Its headers have arrived, and so has the first output of a stream unless that takes long. Raise
+        `TooManyConcurrentRequests`, `DeadlineExceeded`, or the error of a failed attempt (see `retry_policy`).
         """
         record = CallRecord(
             operation=call.operation,
@@ -48,81 +71,149 @@ class Failover:
             slot = self.slots.take()
             if trace_headers := record.trace_headers():
                 call = replace(call, headers={**call.headers, **trace_headers})
-            response = await self.first_response(call, deadline, record)
+            upstream = await self.first_response(PendingCall(call, deadline, slot, record))
         except BaseException as exc:
             if slot:
                 slot.release()
             record.end(failed(exc))
             raise
-        record.response_started(response.status_code, response.headers)
-        return UpstreamResponse(response, deadline, slot, record)
+        record.response_started(upstream.response.status_code, upstream.response.headers)
+        record.observer = self.observer(call, upstream.endpoint, upstream.response)
+        return upstream
 
-    async def first_response(self, call: InferenceCall, deadline: float, record: CallRecord) -> httpx2.Response:
+    async def first_response(self, pending: PendingCall) -> UpstreamResponse:
         """Try the endpoints in turn, until one succeeds or fails with an error that the others would return as well."""
-        result: httpx2.Response | FailedAttempt | None = None
-        not_found: FailedAttempt | None = None
-        troubles: list[FailedAttempt] = []
+        call, deadline = pending.call, pending.deadline
+        result: UpstreamResponse | FailedAttempt | None = None
+        failures: list[FailedAttempt] = []
         try:
-            endpoints = self.in_order(call.deployment)
+            endpoints = self.in_order(call)
             for endpoint in endpoints:
                 now = asyncio.get_running_loop().time()
                 if now >= deadline:
-                    raise DeadlineExceeded
-                until = deadline if endpoint is endpoints[-1] else min(deadline, now + self.settings.attempt_timeout)
-                record.attempt_started(endpoint.position, endpoint.host, endpoint.port)
-                result = await self.attempt(endpoint, call, until)
-                if not isinstance(result, FailedAttempt):
+                    break
+                # A call that no other endpoint may get has all the time.
+                is_last = endpoint is endpoints[-1] or not call.is_repeatable
+                until = deadline if is_last else min(deadline, now + self.settings.attempt_timeout)
+                result = await self.attempt(endpoint, pending, until)
+                if isinstance(result, UpstreamResponse):
+                    endpoint.served(call.deployment)
                     return result
                 if result.cooldown:
                     endpoint.cool_down(result.cooldown)
-                    troubles.append(result)
-                elif result.lacks_stored_response:
-                    not_found = result
-                else:
-                    raise result.error
-            if troubles:
-                # This takes precedence over a missing stored response: an endpoint in trouble may have it.
-                raise with_retry_after(troubles)
-            assert not_found
-            raise not_found.error
+                failures.append(result)
+                if not result.tries_next:
+                    break
+            raise error_of(failures)
         finally:
             # The exception's traceback refers to this frame. If these variables referred back to it, the cycle would keep
             # the call in memory.
-            result = not_found = None
-            troubles.clear()
+            result = None
+            failures.clear()
 
-    def in_order(self, deployment: str) -> list[EndpointClient]:
-        """Return the endpoints in the order of the settings. Those in a cooldown come last, the soonest ready first."""
+    def in_order(self, call: InferenceCall) -> list[EndpointClient]:
+        """Return the endpoints in the order in which the call tries them.
+
+        It is the order of their groups and, within a group, of the calls that they have in flight. Those in a cooldown come
+        last, the soonest ready first. If the call refers to state that only one endpoint has, that one comes first if it is
+        known, and throttling does not change the order, because the others lack the state.
+        """
         now = time.monotonic()
+        known = self.affinity.endpoint_of(call.state)
 
-        def ready_at(endpoint: EndpointClient) -> float:
-            return max([now, *(cooldown.until for cooldown in endpoint.cooldowns_of(deployment))])
+        def rank(endpoint: EndpointClient) -> tuple[bool, float, int, int, float]:
+            cooldowns = [c for c in endpoint.cooldowns_of(call.deployment) if not (call.state and c.is_throttling)]
+            ready_at = max([now, *(cooldown.until for cooldown in cooldowns)])
+            return endpoint is not known, ready_at, endpoint.group, len(endpoint.calls), endpoint.last_call
 
-        return sorted(self.clients.endpoints, key=ready_at)
+        return sorted(self.clients.endpoints, key=rank)
 
-    async def attempt(self, endpoint: EndpointClient, call: InferenceCall, until: float) -> httpx2.Response | FailedAttempt:
+    async def attempt(
+        self, endpoint: EndpointClient, pending: PendingCall, until: float
+    ) -> UpstreamResponse | FailedAttempt:
         """Return the endpoint's response, or why there is none by `until`, a time of the loop's clock."""
+        pending.record.attempt_started(endpoint.position, endpoint.host, endpoint.port)
+        endpoint.call_started(pending.record)
+        result = None
+        try:
+            result = await self.response_or_failure(endpoint, pending, until)
+            return result
+        finally:
+            if not isinstance(result, UpstreamResponse):
+                endpoint.call_ended(pending.record)
+
+    async def response_or_failure(
+        self, endpoint: EndpointClient, pending: PendingCall, until: float
+    ) -> UpstreamResponse | FailedAttempt:
+        call, position = pending.call, endpoint.position
+        clear_use()
         try:
             async with asyncio.timeout_at(until):
                 response = await endpoint.post(call)
+            upstream = UpstreamResponse(response, endpoint, pending.deadline, pending.slot, pending.record)
+            error = await self.early_error(upstream, call)
         except APIStatusError as exc:
-            return classify(exc.response, call, endpoint.position, self.settings.auth_advice)
+            return classify(exc.response, call, position, self.settings)
         except TRANSPORT_ERRORS as exc:
-            logger.warning("No response from endpoint %d to %s: %s", endpoint.position, call.caller, cause_of(exc))
-            return FailedAttempt(UpstreamUnreachable(), Cooldown(DEFAULT_COOLDOWN))
+            logger.warning("No response from endpoint %d to %s: %s", position, call.caller, cause_of(exc))
+            return without_response(Kind.TROUBLE, UpstreamUnreachable(), call)
         except TimeoutError:
-            logger.warning("No response from endpoint %d to %s in time", endpoint.position, call.caller)
-            return FailedAttempt(DeadlineExceeded(), Cooldown(DEFAULT_COOLDOWN))
-        endpoint.served(call.deployment)
-        return response
+            logger.warning("No response from endpoint %d to %s in time", position, call.caller)
+            return without_response(Kind.SLOW if was_sent() else Kind.TROUBLE, DeadlineExceeded(), call)
+        failure = self.classify_error(error, call, endpoint, response) if error else None
+        if failure is None or failure.kind.rank is Rank.CALLER:
+            return upstream
+        await response.aclose()
+        return failure
+
+    async def early_error(self, upstream: UpstreamResponse, call: InferenceCall) -> ErrorDetail | None:
+        """Return the error that the beginning of a successful response reports. Close the response if reading it fails."""
+        if call.operation not in (CHAT_COMPLETIONS, RESPONSES):
+            return None
+        try:
+            return await upstream.read_ahead()
+        except BaseException:
+            await upstream.response.aclose()
+            raise
+
+    def observer(
+        self, call: InferenceCall, endpoint: EndpointClient, response: httpx2.Response
+    ) -> Callable[[ResponseMetadata], None]:
+        """Return a function that learns from the metadata of the call's response: new state, and errors after output."""
+
+        def observe(metadata: ResponseMetadata) -> None:
+            if call.operation in (RESPONSES, STORED_RESPONSE):
+                self.affinity.learn(endpoint, metadata)
+            error = metadata.reported_error
+            # An empty error precedes the one that says why. A response that is retrieved may report an earlier error.
+            if error and error != ErrorDetail() and call.operation != STORED_RESPONSE:
+                failure = self.classify_error(error, call, endpoint, response)
+                if failure.cooldown:
+                    endpoint.cool_down(failure.cooldown)
+
+        return observe
+
+    def classify_error(
+        self, error: ErrorDetail, call: InferenceCall, endpoint: EndpointClient, response: httpx2.Response
+    ) -> FailedAttempt:
+        """Classify an error that the body of a 200 reports, as if the status had reported it."""
+        return classify(as_error_response(error, response), call, endpoint.position, self.settings)
 
 
-def with_retry_after(troubles: list[FailedAttempt]) -> GatewayError:
-    """Return the last error of `troubles`, with the shortest Retry-After of all."""
-    error = troubles[-1].error
-    seconds = min(trouble.cooldown.seconds for trouble in troubles if trouble.cooldown)
-    error.headers |= {"retry-after": str(math.ceil(seconds)), "retry-after-ms": str(math.ceil(seconds * 1000))}
-    return error
+def without_response(kind: Kind, error: GatewayError, call: InferenceCall) -> FailedAttempt:
+    """Return the failure of an attempt without a response. Azure may have worked on a request that was sent."""
+    return FailedAttempt(kind, error, cooldown_for(kind, call), tries_next=call.is_repeatable or not was_sent())
+
+
+def error_of(failures: list[FailedAttempt]) -> GatewayError:
+    """Return the error of the lowest rank, the last one of equals, with the shortest Retry-After that Azure sent."""
+    if not failures:
+        return DeadlineExceeded()
+    chosen = min(reversed(failures), key=lambda failure: failure.kind.rank)
+    waits = [f.retry_after for f in failures if f.kind.rank is chosen.kind.rank and f.retry_after is not None]
+    if waits and chosen.kind.rank in (Rank.THROTTLED, Rank.TROUBLE):
+        chosen.error.headers = with_retry_after(chosen.error.headers, min(waits))
+    return chosen.error
 
 
 def cause_of(exc: Exception) -> str:

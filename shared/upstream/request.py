@@ -44,8 +44,12 @@ class InferenceCall:
     """The caller's name in the log; empty for the app itself."""
     stream: bool = False
     method: str = "POST"
-    needs_stored_response: bool = False
-    """Whether it refers to a stored response, which exists only on the endpoint that created it."""
+    state: tuple[bytes, ...] = ()
+    """Keys (see `affinity`) of what the call refers to and only one endpoint has, such as a stored response."""
+    names_own_resources: bool = False
+    """Whether it names services of the caller's own, whose failures say nothing about the endpoint."""
+    is_repeatable: bool = True
+    """Whether another endpoint may get the call after this one got it and did not respond."""
     query: Mapping[str, str | list[str]] = field(default_factory=dict)
     hides_usage: bool = False
     """Whether the app itself requested the usage of a stream. If so, it removes the usage before the client gets it."""

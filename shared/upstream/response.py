@@ -5,10 +5,11 @@ from collections.abc import Awaitable, Callable
 
 import httpx2
 
-from shared.errors import DeadlineExceeded, UpstreamFailure, UpstreamUnreachable
+from shared.errors import DeadlineExceeded, ErrorDetail, UpstreamFailure, UpstreamUnreachable
 from shared.telemetry.call_record import SUCCEEDED, CallRecord, Outcome, failed
 from shared.upstream.concurrency import Slot
-from shared.upstream.endpoint import TRANSPORT_ERRORS
+from shared.upstream.endpoint import TRANSPORT_ERRORS, EndpointClient
+from shared.upstream.read_ahead import error_in_body, read_preamble
 from shared.upstream.response_body import MAX_BODY_SIZE, ResponseBody
 from shared.upstream.response_headers import content_type, returned_headers
 
@@ -20,8 +21,11 @@ class UpstreamResponse:
     manager, or call `aclose` with the call's outcome.
     """
 
-    def __init__(self, response: httpx2.Response, deadline: float, slot: Slot, record: CallRecord) -> None:
+    def __init__(
+        self, response: httpx2.Response, endpoint: EndpointClient, deadline: float, slot: Slot, record: CallRecord
+    ) -> None:
         self.response = response
+        self.endpoint = endpoint
         self.deadline = deadline
         self.slot = slot
         self.record = record
@@ -41,11 +45,42 @@ class UpstreamResponse:
     async def __aexit__(self, _: object, exc: BaseException | None, __: object) -> None:
         await self.aclose(failed(exc) if exc else SUCCEEDED)
 
+    async def read_ahead(self) -> ErrorDetail | None:
+        """Read the beginning of a stream, or the whole of another body, and return the error that Azure reports there.
+
+        What was read stays available. Raise `TRANSPORT_ERRORS` from a stream, and from another body what `read` raises.
+        """
+        if not self.is_event_stream:
+            held = await self.read_body()
+            error = error_in_body(held)
+        elif "content-encoding" in self.response.headers:
+            # Its reader does not survive the cancellation at the end of the hold.
+            return None
+        else:
+            held, error = await read_preamble(self.next_chunk)
+        self.hold(held)
+        return error
+
+    def hold(self, held: bytes) -> None:
+        """Return `held` as the next chunk, ahead of the rest of the body."""
+        read = self.next_chunk
+
+        async def held_chunk() -> bytes:
+            self.next_chunk = read
+            return held or await read()
+
+        self.next_chunk = held_chunk
+
     async def read(self) -> bytes:
-        """Return the whole body.
+        """Return the whole body, and record its metadata.
 
         Raise `DeadlineExceeded`, `UpstreamUnreachable` if the connection breaks, `UpstreamFailure` if it is too large.
         """
+        content = await self.read_body()
+        self.record.read(content)
+        return content
+
+    async def read_body(self) -> bytes:
         body = bytearray()
         try:
             async with asyncio.timeout_at(self.deadline):
@@ -57,9 +92,7 @@ class UpstreamResponse:
             raise DeadlineExceeded from None
         except TRANSPORT_ERRORS:
             raise UpstreamUnreachable from None
-        content = bytes(body)
-        self.record.read(content)
-        return content
+        return bytes(body)
 
     async def aclose(self, outcome: Outcome) -> None:
         """End the call with `outcome`. Close the connection unless the body was read to its end. Repeating is harmless."""
@@ -67,6 +100,7 @@ class UpstreamResponse:
             await self.response.aclose()
         finally:
             self.slot.release()
+            self.endpoint.call_ended(self.record)
             self.record.end(outcome)
 
 

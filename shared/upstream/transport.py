@@ -8,6 +8,7 @@ defaults, follow no redirects (which would carry the credentials elsewhere), kee
 
 import asyncio
 import functools
+from contextvars import ContextVar
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -58,6 +59,8 @@ class Connector(aiohttp.TCPConnector):
 class ConnectionUse:
     """Note whether aiohttp took a request's connection from the pool, and classify its failure."""
 
+    has_connection = False
+    """Whether the request has a connection, on which aiohttp sends it at once."""
     reused_at: float | None = None
     """When it was taken from the pool, by the loop's clock; None for a new connection."""
 
@@ -74,8 +77,28 @@ class ConnectionUse:
         return asyncio.get_running_loop().time() - self.reused_at < STALE_SHOWS_WITHIN
 
 
+# The latest use of a connection in the current task.
+latest_use: ContextVar[ConnectionUse | None] = ContextVar("latest_use", default=None)
+
+
+def clear_use() -> None:
+    """Forget the current task's latest request, before another one."""
+    latest_use.set(None)
+
+
+def was_sent() -> bool:
+    """Return whether the current task's latest request had a connection, so that Azure may have worked on it."""
+    use = latest_use.get()
+    return use is not None and use.has_connection
+
+
 async def note_reuse(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceConnectionReuseconnParams) -> None:
     context.trace_request_ctx.reused_at = asyncio.get_running_loop().time()
+    context.trace_request_ctx.has_connection = True
+
+
+async def note_connection(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceConnectionCreateEndParams) -> None:
+    context.trace_request_ctx.has_connection = True
 
 
 class HttpClient(httpx2.AsyncClient):
@@ -122,6 +145,7 @@ class HttpClient(httpx2.AsyncClient):
         connects = 0
         while True:
             use = ConnectionUse()
+            latest_use.set(use)
             try:
                 return await session.request(
                     request.method,
@@ -144,6 +168,7 @@ class HttpClient(httpx2.AsyncClient):
     def session(self, *, force_close: bool = False) -> aiohttp.ClientSession:
         tracing = aiohttp.TraceConfig()
         tracing.on_connection_reuseconn.append(note_reuse)
+        tracing.on_connection_create_end.append(note_connection)
         session = aiohttp.ClientSession(
             connector=Connector(
                 limit=self.connections,

@@ -143,7 +143,7 @@ class TestCallerKeys:
             dated.http.post(CHAT, content=body, headers={"api-key": OLD_KEY})
         dated.wait_for("Endpoint 1, called by team-a, responded with 500")
         dated.wait_for("No response from endpoint 1 to team-a")
-        dated.wait_for("Endpoint 1, called by team-a, rejected the app's credentials")
+        dated.wait_for("Endpoint 1, called by team-a, responded with 401 PermissionDenied: check AZURE_OPENAI_KEY")
         dated.wait_for("stream=true status=200 error=stream_broken")
         assert CALLER_KEY not in dated.output
         assert OLD_KEY not in dated.output

@@ -130,12 +130,12 @@ def test_a_throttling_response_is_forwarded_with_its_retry_after(app: LocalApp, 
 @pytest.mark.parametrize(
     ("script", "code", "logged"),
     [
-        ({"status": 401, "body": payloads.WRONG_KEY}, "upstream_auth", "Check AZURE_OPENAI_KEY"),
+        ({"status": 401, "body": payloads.WRONG_KEY}, "upstream_auth", "check AZURE_OPENAI_KEY"),
         ({"status": 403, "body": payloads.KEYS_DISABLED}, "upstream_auth", "403 AuthenticationTypeDisabled"),
         (
             {"status": 404},
             "deployment_not_found",
-            "Endpoint 1, called by (chat), has no deployment 'gpt-4o-mini'",
+            "there is no deployment 'gpt-4o-mini'",
         ),
         (
             {"status": 404, "body": payloads.RESOURCE_NOT_FOUND},

@@ -6,6 +6,7 @@ import re
 import time
 from email.utils import formatdate
 
+import httpx2
 import pytest
 
 from local.serving import free_port
@@ -27,23 +28,45 @@ def silent(upstreams: Upstreams) -> str:
 
 
 # The script of each fault, and what the client gets if every endpoint has it: status, code, Retry-After.
-FAULTS: dict[str, tuple[Json, int, str | None, str]] = {
+FAULTS: dict[str, tuple[Json, int, str | None, str | None]] = {
     "429 in milliseconds": ({"status": 429, "headers": {"retry-after": "60", "retry-after-ms": "1500"}}, 429, "429", "2"),
     "429 in seconds": ({"status": 429, "headers": {"retry-after": "7"}}, 429, "429", "7"),
-    "429 without Retry-After": ({"status": 429}, 429, "429", "10"),
-    "429 with garbage": ({"status": 429, "headers": {"retry-after": "soon", "retry-after-ms": "nan"}}, 429, "429", "10"),
-    "429 with negatives": ({"status": 429, "headers": {"retry-after": "-3", "retry-after-ms": "-1"}}, 429, "429", "10"),
+    "429 without Retry-After": ({"status": 429}, 429, "429", None),
+    "429 with garbage": ({"status": 429, "headers": {"retry-after": "soon", "retry-after-ms": "nan"}}, 429, "429", None),
+    "429 with negatives": ({"status": 429, "headers": {"retry-after": "-3", "retry-after-ms": "-1"}}, 429, "429", None),
     "429 with a huge value": ({"status": 429, "headers": {"retry-after": "9" * 12}}, 429, "429", "86400"),
-    "401": ({"status": 401}, 502, "upstream_auth", "10"),
-    "403": ({"status": 403}, 502, "upstream_auth", "10"),
-    "DeploymentNotFound": ({"status": 404}, 502, "deployment_not_found", "10"),
-    "408": ({"status": 408}, 408, "upstream_error", "10"),
-    "500": ({"status": 500}, 500, "upstream_error", "10"),
-    "502": ({"status": 502}, 502, "upstream_error", "10"),
-    "503": ({"status": 503, "headers": {"retry-after": "3"}}, 503, "upstream_error", "3"),
-    "504": ({"status": 504}, 504, "upstream_error", "10"),
-    "reset": ({"reset": True}, 502, "upstream_unreachable", "10"),
+    "401": ({"status": 401, "headers": {"retry-after": "7"}}, 502, "upstream_auth", None),
+    "403": ({"status": 403}, 502, "upstream_auth", None),
+    "network rules": ({"status": 403, "body": payloads.NETWORK_RULES}, 502, "upstream_network", None),
+    "no public access": ({"status": 403, "body": payloads.PUBLIC_ACCESS_DISABLED}, 502, "upstream_network", None),
+    "regional endpoint": ({"status": 400, "body": payloads.NO_CUSTOM_SUBDOMAIN}, 502, "upstream_network", None),
+    "DeploymentNotFound": ({"status": 404, "headers": {"retry-after": "7"}}, 502, "deployment_not_found", None),
+    "no deployment, in v1's words": (
+        {"status": 400, "body": payloads.NO_DEPLOYMENT_FOR_MODEL},
+        502,
+        "deployment_not_found",
+        None,
+    ),
+    "410": ({"status": 410}, 502, "deployment_not_found", None),
+    "408": ({"status": 408}, 408, "upstream_error", None),
+    "421": ({"status": 421}, 502, "upstream_error", None),
+    "424": ({"status": 424}, 502, "upstream_error", None),
+    "499": ({"status": 499}, 502, "upstream_error", None),
+    "500": ({"status": 500}, 500, "upstream_error", None),
+    "502": ({"status": 502, "headers": {"retry-after": "4"}}, 502, "upstream_error", "4"),
+    "503": ({"status": 503}, 503, "upstream_error", None),
+    "503 with Retry-After": ({"status": 503, "headers": {"retry-after": "3"}}, 503, "upstream_error", "3"),
+    "504": ({"status": 504}, 504, "upstream_error", None),
+    "reset": ({"reset": True}, 502, "upstream_unreachable", None),
 }
+OPERATORS_FAULTS = {"upstream_auth", "upstream_network", "deployment_not_found"}
+
+
+def assert_error(response: httpx2.Response, status: int, code: str | None, retry_after: str | None) -> None:
+    """Check the error, and that it advises clients to retry only where that helps."""
+    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert response.headers.get("retry-after") == retry_after
+    assert response.headers.get("x-should-retry") == ("false" if code in OPERATORS_FAULTS else None)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -55,8 +78,7 @@ def test_with_one_endpoint_the_client_learns_when_to_retry(
     gateway.configure(models[0].url)
     models[0].script(script)
     response = call(gateway, stream=stream)
-    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
-    assert response.headers["retry-after"] == retry_after
+    assert_error(response, status, code, retry_after)
     assert attempts(models) == [1, 0, 0]
 
 
@@ -84,8 +106,7 @@ def test_when_all_three_endpoints_fail_the_client_gets_the_last_error(
     for model in models:
         model.script({**script, "times": 1})
     response = call(gateway)
-    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
-    assert response.headers["retry-after"] == retry_after
+    assert_error(response, status, code, retry_after)
     assert attempts(models) == [1, 1, 1]
 
 
@@ -112,14 +133,11 @@ def unreachable(request: pytest.FixtureRequest, models: list[Simulator], silent:
     return url, *((504, "deadline_exceeded") if url == silent else (502, "upstream_unreachable"))
 
 
-def test_with_one_unreachable_endpoint_the_client_learns_when_to_retry(
-    gateway: Gateway, unreachable: tuple[str, int, str]
-) -> None:
+def test_with_one_unreachable_endpoint_the_client_gets_an_error(gateway: Gateway, unreachable: tuple[str, int, str]) -> None:
     url, status, code = unreachable
     gateway.configure(url, REQUEST_TIMEOUT_SECONDS="2")
     response = call(gateway)
-    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
-    assert response.headers["retry-after"] == "10"
+    assert_error(response, status, code, None)
 
 
 def test_with_one_unreachable_endpoint_of_three_the_next_one_serves_the_call(

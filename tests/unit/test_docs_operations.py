@@ -10,6 +10,7 @@ import pytest
 
 from shared import errors
 from shared.errors import GatewayError
+from shared.upstream.retry_policy import Kind
 from tests.support.javascript import errors_in, needs_node
 from tests.support.processes import PROJECT
 
@@ -45,6 +46,12 @@ def test_all_errors_are_defined_in_one_module() -> None:
         classes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
         bases = {ast.unparse(base).rpartition(".")[2] for item in classes for base in item.bases}
         assert path.stem == "errors" or not bases & names, path
+
+
+def test_the_page_says_what_each_error_response_of_azure_means() -> None:
+    templates = {kind.azure: kind.advice.format(deployment="DEPLOYMENT", auth_advice="ADVICE") for kind in Kind}
+    nothing = "nothing: the caller gets Azure's response"
+    assert table("Error responses of Azure") == [[azure, text or nothing] for azure, text in templates.items()]
 
 
 @dataclass(frozen=True)
