@@ -17,6 +17,7 @@ from local.simulator.chat_completions import chat, embeddings
 from local.simulator.journal import Entry, Journal, ScriptedReset
 from local.simulator.payloads import ErrorResponse, Json, Payload
 from local.simulator.responses import FIRST_API_VERSION, Responses
+from local.simulator.state import ResourceState
 from local.simulator.tokens import TokenIssuer
 
 PATH = re.compile(
@@ -36,8 +37,9 @@ class AzureOpenAISimulator:
     """Serve the routes of dated API versions and of v1. Requests need one of `keys` or a token of `issuer`.
 
     `operations` has the paths, such as `responses`, that a deployment serves. Other deployments serve all operations.
-    `PUT /control/deployments` takes a JSON object of deployments with these paths or null, and replaces both until the
-    journal is deleted.
+    `PUT /control/deployments` takes a JSON object of deployments with these paths or null, and replaces both.
+    `PUT /control/conversations` and `PUT /control/files` take JSON lists: the ids that requests may name, none by default.
+    All of that lasts until the journal is deleted. Stored responses and encrypted content stay valid.
 
     A script (see `Journal`) can have these fields:
     `status`, `body`: respond with these (the default body is Azure's for the status);
@@ -72,8 +74,8 @@ class AzureOpenAISimulator:
         self.keys = set(keys)
         self.issuer = issuer
         self.pace = pace
-        self.journal = Journal("deployments")
-        self.responses = Responses()
+        self.journal = Journal("deployments", "conversations", "files")
+        self.responses = Responses(ResourceState(self.journal.settings))
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=1 << 30)

@@ -148,18 +148,47 @@ def operation_not_supported(operation: str, model: str) -> Json:
     )
 
 
+def invalid_request(message: str, *, code: str | None = None, param: str | None = None) -> Json:
+    return error(code, message, type=INVALID, param=param)
+
+
+def invalid_encrypted_content(item_id: str | None, code: str | None = "invalid_encrypted_content") -> Json:
+    """Return the error for content that another resource has sealed. Some resources leave out the code.
+
+    https://github.com/openai/codex/issues/9045, https://github.com/openai/openai-agents-python/issues/2063
+    """
+    content = f"for item {item_id}" if item_id else "gAAA...A=="
+    return invalid_request(f"The encrypted content {content} could not be verified.", code=code)
+
+
+def item_not_found(item_id: str, *, store: bool = True) -> Json:
+    """Return the error for an item that this resource has not stored, in the words for a request with this `store`.
+
+    https://github.com/joselcaguilar/azure-openai-ha/issues/129, https://github.com/twentyhq/twenty/pull/23182
+    """
+    advice = " Try again with `store` set to true, or remove this item from your input."
+    unstored = "" if store else f" Items are not persisted when `store` is set to false.{advice}"
+    return invalid_request(f"Item with id '{item_id}' not found.{unstored}", param="input")
+
+
+def conversation_not_found(conversation_id: str) -> Json:
+    return invalid_request(f"Conversation with id '{conversation_id}' not found.")
+
+
+def file_not_found(file_id: str) -> Json:
+    """Return the error for an unknown file: https://github.com/Azure/azure-sdk-for-net/issues/47121."""
+    return invalid_request(f"Files [{file_id}] were not found")
+
+
 RESOURCE_NOT_FOUND = error("404", "Resource not found")
 DEPLOYMENT_NOT_FOUND = error(
     "DeploymentNotFound",
     "The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, "
     "please wait a moment and try again.",
 )
-NO_DEPLOYMENT_FOR_MODEL = error(
-    None,
+NO_DEPLOYMENT_FOR_MODEL = invalid_request(
     "Could not find an existing deployment to match the model in the request. Please verify the model matches an existing "
-    "deployment in the account.",
-    type=INVALID,
-    param=None,
+    "deployment in the account."
 )
 # https://github.com/epam/ai-dial-chat/issues/4403
 DEPLOYMENT_RETIRED = error(
@@ -195,6 +224,12 @@ NO_CUSTOM_SUBDOMAIN = error(
 )
 API_VERSION_TOO_OLD = error("BadRequest", "Model o3-mini is enabled only for api versions 2024-12-01-preview and later")
 OPERATION_NOT_SUPPORTED = operation_not_supported("chatCompletion", "gpt-5-codex")
+# What Azure says to an item whose id another resource has made, for example to one that a stored response contains.
+DIFFERENT_RESOURCE = invalid_request(
+    "The requested item was created under a different Azure OpenAI resource. Use the same resource that created the item to "
+    "access it.",
+    param="",
+)
 API_VERSION_ON_V1 = error("BadRequest", "api-version query parameter is not allowed when using /v1 path")
 INVALID_FIELD = error(INVALID, "Invalid type for one of the fields.", type=INVALID)
 NOT_JSON = error(None, "We could not parse the JSON body of your request.", type=INVALID)

@@ -4,13 +4,15 @@ The payloads and the order of events: https://platform.openai.com/docs/api-refer
 .../docs/api-reference/responses-streaming.
 """
 
+import itertools
 import json
 import secrets
 import time
 from typing import Any
 
 from local.simulator import model, payloads
-from local.simulator.payloads import ErrorResponse, Event, Json, Payload
+from local.simulator.payloads import ErrorResponse, Event, Json, Payload, invalid_request
+from local.simulator.state import ResourceState
 
 # The first dated version that has these routes.
 # https://learn.microsoft.com/azure/ai-foundry/openai/how-to/responses
@@ -20,37 +22,59 @@ FIRST_API_VERSION = "2025-03-01-preview"
 class Responses:
     """Store the responses of one resource, and their input items."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: ResourceState) -> None:
+        self.state = state
         self.stored: dict[str, Json] = {}
         self.inputs: dict[str, list[Json]] = {}
 
     def create(self, body: Json, script: Json) -> Payload:
         """Create the response that `body` requests, and store it unless `body` says otherwise."""
-        items = input_items(body.get("input"))
+        store = body.get("store") is not False
+        items = [self.resolve(item, store=store) for item in input_items(body.get("input"))]
         previous = body.get("previous_response_id")
         if previous is not None and previous not in self.stored:
             problem = f"Previous response with id '{previous}' not found."
-            raise invalid_request(problem, code="previous_response_not_found", param="previous_response_id")
+            code = "previous_response_not_found"
+            raise ErrorResponse(400, invalid_request(problem, code=code, param="previous_response_id"))
+        self.state.check_input(items)
+        conversation = self.state.conversation(body.get("conversation"))
         earlier = self.inputs[previous] if previous else []
         text_format = (body.get("text") or {}).get("format")
         default = model.reply_to(model.last_text(items), len(earlier) + len(items))
         chunks = model.split(script.get("reply") or model.structured_reply(text_format) or default)
-        response = completed_response(body, json.dumps([*earlier, *items]), chunks)
+        output = [message("".join(chunks))]
+        include = "reasoning.encrypted_content" in (body.get("include") or ())
+        if include or body.get("reasoning"):
+            output.insert(0, reasoning(self.state.seal() if include else None))
+        prompt = json.dumps([*earlier, *items])
+        response = completed_response(body, output, payloads.token_usage(prompt, chunks))
+        response["conversation"] = conversation
         if body.get("background"):
             response |= {"status": "queued", "output": [], "usage": None}
         stream = events(response, chunks) if body.get("stream") else []
         if error := script.get("error"):
             response |= {"status": "failed", "error": error, "output": [], "usage": None}
             stream = stream and failed_events(response, stream, script)
-        if body.get("store") is not False:
+        if store:
             self.stored[response["id"]] = response
             self.inputs[response["id"]] = items
         return stream or response
 
+    def resolve(self, item: Json, *, store: bool) -> Json:
+        """Return `item`, or the stored item that it refers to."""
+        refers = "role" not in item and item.get("type") in (None, "item_reference")
+        if not refers and (item.get("type") != "reasoning" or item.get("encrypted_content")):
+            return item
+        outputs: list[list[Json]] = [response["output"] for response in self.stored.values()]
+        for stored in itertools.chain(*self.inputs.values(), *outputs):
+            if stored["id"] == item["id"]:
+                return stored
+        raise ErrorResponse(400, payloads.item_not_found(item["id"], store=store))
+
     def manage(self, method: str, response_id: str, action: str, query: dict[str, str]) -> Json:
         """Get, delete or cancel a stored response, or list its input items."""
         if response_id not in self.stored:
-            raise invalid_request(f"Response with id '{response_id}' not found.", status=404)
+            raise ErrorResponse(404, invalid_request(f"Response with id '{response_id}' not found."))
         response = self.stored[response_id]
         match method, action:
             case "GET", "":
@@ -60,7 +84,7 @@ class Responses:
                 return {"id": response_id, "object": "response", "deleted": True}
             case "POST", "cancel":
                 if not response["background"]:
-                    raise invalid_request("Cannot cancel a synchronous response.")
+                    raise ErrorResponse(400, invalid_request("Cannot cancel a synchronous response."))
                 response["status"] = "cancelled"
                 return response
             case "GET", "input_items":
@@ -76,12 +100,11 @@ def input_items(given: Any) -> list[Json]:
         given = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
     if not isinstance(given, list) or not given:
         problem = "Missing required parameter: 'input'." if given is None else "Invalid type for 'input'."
-        raise invalid_request(problem, code=payloads.INVALID, param="input")
+        raise ErrorResponse(400, invalid_request(problem, code=payloads.INVALID, param="input"))
     return [{"id": f"msg_{secrets.token_hex(24)}", **item} for item in given]
 
 
-def completed_response(body: Json, prompt: str, chunks: list[str]) -> Json:
-    usage = payloads.token_usage(prompt, chunks)
+def completed_response(body: Json, output: list[Json], usage: Json) -> Json:
     return {
         "id": f"resp_{secrets.token_hex(24)}",
         "object": "response",
@@ -94,7 +117,7 @@ def completed_response(body: Json, prompt: str, chunks: list[str]) -> Json:
         "max_output_tokens": body.get("max_output_tokens"),
         "metadata": body.get("metadata") or {},
         "model": f"{body.get('model') or 'simulator'}-2026-11-01",
-        "output": [message("".join(chunks))],
+        "output": output,
         "parallel_tool_calls": True,
         "previous_response_id": body.get("previous_response_id"),
         "store": body.get("store") is not False,
@@ -114,10 +137,6 @@ def completed_response(body: Json, prompt: str, chunks: list[str]) -> Json:
     }
 
 
-def invalid_request(message: str, *, status: int = 400, code: str | None = None, **more: str) -> ErrorResponse:
-    return ErrorResponse(status, payloads.error(code, message, type=payloads.INVALID, **more))
-
-
 def text_part(text: str) -> Json:
     return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
 
@@ -127,11 +146,27 @@ def message(text: str) -> Json:
     return {**item, "content": [text_part(text)]}
 
 
+def reasoning(encrypted_content: str | None) -> Json:
+    return {
+        "id": f"rs_{secrets.token_hex(24)}",
+        "type": "reasoning",
+        "summary": [],
+        "encrypted_content": encrypted_content,
+    }
+
+
 def events(response: Json, chunks: list[str]) -> list[Event]:
     """Return the events of a stream that ends with `response`."""
     started = {**response, "status": "in_progress", "output": [], "usage": None}
     stream: list[Json] = [{"type": f"response.{state}", "response": started} for state in ("created", "in_progress")]
     for index, item in enumerate(response["output"]):
+        if item["type"] == "reasoning":
+            added = {**item, "encrypted_content": None}
+            stream += [
+                {"type": "response.output_item.added", "output_index": index, "item": added},
+                {"type": "response.output_item.done", "output_index": index, "item": item},
+            ]
+            continue
         position = {"output_index": index, "item_id": item["id"], "content_index": 0}
         text = item["content"][0]["text"]
         added = {**item, "status": "in_progress", "content": []}
