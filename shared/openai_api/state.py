@@ -4,7 +4,6 @@ Only the endpoint that created it has it.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,40 +13,50 @@ from shared.openai_api.request_body import NULL, Fields
 from shared.upstream.affinity import key_of
 
 # Found in an input that may refer to something. Inputs can be large, and most refer to nothing.
-REFERENCE = re.compile(rb'"(?:encrypted_content|file_id|item_reference)"|"id"\s*:\s*"rs_|\{\s*"id"\s*:\s*"[^"]*"\s*\}')
+REFERENCE = re.compile(rb'"(?:encrypted_content|file_id|id)"\s*:')
 
 
-def state_of(fields: Fields) -> tuple[bytes, ...]:
-    """Return the keys of the state that a request refers to, in the order of the request."""
-    given = fields.get("input", NULL)
-    found: list[Any] = []
-    if REFERENCE.search(given):
-        found += references(decoded(given))
-    conversation = decoded(fields.get("conversation", NULL))
-    found += [
-        conversation.get("id") if isinstance(conversation, dict) else conversation,
-        decoded(fields.get("previous_response_id", NULL)),
-    ]
-    return tuple(key_of(reference) for reference in found if reference and isinstance(reference, str))
+class State:
+    """The references in a request, as keys (see `affinity`).
 
-
-def references(value: Any) -> Iterator[Any]:
-    """Yield the references in an input, at any depth: sealed content, files, and items by their ids.
-
-    A reference to an item may lack its type. https://platform.openai.com/docs/api-reference/responses/create
+    `needed` are those without which Azure cannot serve it. `repeated` are the ids of items that are there in full: Azure
+    rejects some of them if another resource has created them.
     """
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            yield from (item.get(name) for name in ("encrypted_content", "file_id"))
-            reference = item.get("id")
-            is_reasoning = str(reference).startswith("rs_")
-            if is_reasoning or item.keys() == {"id"} or item.get("type", "") in (None, "item_reference"):
-                yield reference
-            item = list(item.values())
-        if isinstance(item, list):
-            pending += reversed(item)
+
+    def __init__(self, fields: Fields) -> None:
+        self.needed: list[bytes] = []
+        self.repeated: list[bytes] = []
+        given = fields.get("input", NULL)
+        if REFERENCE.search(given):
+            self.read_input(decoded(given))
+        conversation = decoded(fields.get("conversation", NULL))
+        self.need(conversation.get("id") if isinstance(conversation, dict) else conversation)
+        self.need(decoded(fields.get("previous_response_id", NULL)))
+
+    def read_input(self, given: Any) -> None:
+        """Find the references in an input, at any depth."""
+        pending = [given]
+        while pending:
+            item = pending.pop()
+            if isinstance(item, dict):
+                self.read_item(item)
+                item = list(item.values())
+            if isinstance(item, list):
+                pending += reversed(item)
+
+    def read_item(self, item: dict[str, Any]) -> None:
+        self.need(item.get("encrypted_content"))
+        self.need(item.get("file_id"))
+        reference = item.get("id")
+        # A reference may lack its type. https://platform.openai.com/docs/api-reference/responses/create
+        if item.keys() == {"id"} or item.get("type", "") in (None, "item_reference") or str(reference).startswith("rs_"):
+            self.need(reference)
+        elif isinstance(reference, str):
+            self.repeated.append(key_of(reference))
+
+    def need(self, reference: object) -> None:
+        if reference and isinstance(reference, str):
+            self.needed.append(key_of(reference))
 
 
 def decoded(raw: msgspec.Raw) -> Any:

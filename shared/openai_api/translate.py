@@ -9,7 +9,7 @@ from azurefunctions.extensions.http.fastapi import Request
 from shared.errors import BadRequest, ResponseNotFound
 from shared.openai_api.models import deployment_for
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields
-from shared.openai_api.state import state_of
+from shared.openai_api.state import State
 from shared.settings import Settings
 from shared.upstream.affinity import key_of
 from shared.upstream.request import (
@@ -61,6 +61,7 @@ def create_call(
     names_model = path == operation
     if names_model:
         fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
+    state = State(fields) if operation == RESPONSES else None
     return InferenceCall(
         operation=operation,
         path=path,
@@ -69,7 +70,8 @@ def create_call(
         headers=headers_to_send(request, stream=stream),
         caller=caller,
         stream=stream,
-        state=state_of(fields) if operation == RESPONSES else (),
+        needed_state=tuple(state.needed) if state else (),
+        repeated_items=tuple(state.repeated) if state else (),
         names_own_resources=names_own_resources(fields),
         is_repeatable=is_repeatable(fields),
         hides_usage=adds_usage,
@@ -128,7 +130,7 @@ def stored_response_call(request: Request, *, caller: str, part: str = "") -> In
         stream=stream,
         method=request.method,
         query=query,
-        state=(key_of(response_id),),
+        needed_state=(key_of(response_id),),
     )
 
 

@@ -119,10 +119,11 @@ class Failover:
         known, and throttling does not change the order, because the others lack the state.
         """
         now = time.monotonic()
-        known = self.affinity.endpoint_of(call.state)
+        known = self.affinity.endpoint_of((*call.repeated_items, *call.needed_state))
+        is_bound = known is not None or bool(call.needed_state)
 
         def rank(endpoint: EndpointClient) -> tuple[bool, float, int, int, float]:
-            cooldowns = [c for c in endpoint.cooldowns_of(call.deployment) if not (call.state and c.is_throttling)]
+            cooldowns = [c for c in endpoint.cooldowns_of(call.deployment) if not (is_bound and c.is_throttling)]
             ready_at = max([now, *(cooldown.until for cooldown in cooldowns)])
             return endpoint is not known, ready_at, endpoint.group, len(endpoint.calls), endpoint.last_call
 

@@ -44,8 +44,10 @@ class InferenceCall:
     """The caller's name in the log; empty for the app itself."""
     stream: bool = False
     method: str = "POST"
-    state: tuple[bytes, ...] = ()
+    needed_state: tuple[bytes, ...] = ()
     """Keys (see `affinity`) of what the call refers to and only one endpoint has, such as a stored response."""
+    repeated_items: tuple[bytes, ...] = ()
+    """Keys of items that the call contains in full. The endpoint that created them is the one that surely accepts them."""
     names_own_resources: bool = False
     """Whether it names services of the caller's own, whose failures say nothing about the endpoint."""
     is_repeatable: bool = True

@@ -74,6 +74,7 @@ WRONG_API_VERSION = re.compile(r"(?i)enabled only for api versions|api[- ]versio
 STATE = r"(?:item|response|conversation|file|vector store|container|prompt)"
 UNKNOWN_STATE = re.compile(
     rf"(?is)\b{STATE}s?\b.{{0,200}}\b(?:not found|(?:does|do) not exist)|\bno {STATE} found"
+    r"|created under a different azure openai resource"
     r"|encrypted content .{0,200}could not be (?:verified|decrypted)"
 )
 
@@ -244,7 +245,7 @@ def kind_of_request_error(status: int, error: ErrorDetail, call: InferenceCall) 
     if code in UNKNOWN_STATE_CODES or UNKNOWN_STATE.search(message):
         return Kind.UNKNOWN_STATE
     if status == 404 and call.operation in (RESPONSES, STORED_RESPONSE):
-        return Kind.UNKNOWN_STATE if call.state else Kind.CALLER
+        return Kind.UNKNOWN_STATE if call.needed_state else Kind.CALLER
     return Kind.CALLER if status == 400 else Kind.OTHER
 
 

@@ -26,7 +26,7 @@ SETTINGS = Settings.from_env(
 )
 CHAT = chat_call()
 RESPONSES = chat_call(operation="responses", path="responses")
-STORED = chat_call(operation="stored_response", path="responses/resp_1", deployment="", state=(b"key",))
+STORED = chat_call(operation="stored_response", path="responses/resp_1", deployment="", needed_state=(b"key",))
 OWN = chat_call(names_own_resources=True)
 
 type Case = tuple[InferenceCall, int, Any, dict[str, str]]
@@ -75,7 +75,11 @@ CASES: dict[Kind, list[Case]] = {
         (RESPONSES, 400, error("Scripted.", "invalid_encrypted_content"), {}),
         (RESPONSES, 400, error("The encrypted content gAAA... could not be verified."), {}),
         (RESPONSES, 404, error("Item with id 'rs_1' not found. Items are not persisted when `store` is set to false."), {}),
-        (RESPONSES, 400, error("Item with id 'rs_1' not found."), {}),
+        (RESPONSES, 400, payloads.item_not_found("rs_1", store=True), {}),
+        (RESPONSES, 400, payloads.DIFFERENT_RESOURCE, {}),
+        (RESPONSES, 404, payloads.file_not_found("file-1"), {}),
+        (RESPONSES, 404, payloads.conversation_not_found("conv_1"), {}),
+        (RESPONSES, 400, payloads.invalid_encrypted_content("rs_1", code=None), {}),
         (RESPONSES, 404, error("Conversation with id 'conv_1' not found."), {}),
         (RESPONSES, 404, error("No file found with id 'file-1'"), {}),
         (RESPONSES, 400, error("Files with ids ['file-1'] do not exist in this resource."), {}),
