@@ -85,12 +85,12 @@ async def stored_response_input_items(req: Request, gateway: Gateway, caller: st
     return await passthrough.stored_response(req, gateway.failover, caller, "input_items")
 
 
-@openai_route("v1/models", "GET")
+@openai_route("v1/models", "GET", "HEAD")
 async def model_list(req: Request, gateway: Gateway, caller: str) -> Response:
     return Response(models.list_models(gateway.settings), media_type=JSON)
 
 
-@openai_route("v1/models/{id}", "GET")
+@openai_route("v1/models/{id}", "GET", "HEAD")
 async def model(req: Request, gateway: Gateway, caller: str) -> Response:
     return Response(models.retrieve_model(req.path_params["id"], gateway.settings), media_type=JSON)
 
@@ -128,26 +128,26 @@ async def azure_stored_response_input_items(req: Request, gateway: Gateway, call
     return await passthrough.stored_response(req, gateway.failover, caller, "input_items")
 
 
-@app.route(route="playground", methods=["GET"], auth_level=OPEN)
+@app.route(route="playground", methods=["GET", "HEAD"], auth_level=OPEN)
 async def playground_page(req: Request) -> Response:
     """Serve the chat page without a key. The API that it calls checks the caller."""
     content, headers = playground.page()
     return Response(content, headers=headers)
 
 
-@app.route(route="openapi.json", methods=["GET"], auth_level=OPEN)
+@app.route(route="openapi.json", methods=["GET", "HEAD"], auth_level=OPEN)
 async def openapi_json(req: Request) -> Response:
     """Serve the OpenAPI description of this API."""
     return JSONResponse(openapi.description(req.url.path))
 
 
-@app.route(route="health/live", methods=["GET"], auth_level=OPEN)
+@app.route(route="health/live", methods=["GET", "HEAD"], auth_level=OPEN)
 async def health_live(req: Request) -> Response:
     """Respond whenever the process runs; check nothing else."""
     return JSONResponse({"status": "alive"}, headers=NO_STORE)
 
 
-@app.route(route="health/ready", methods=["GET"], auth_level=OPEN)
+@app.route(route="health/ready", methods=["GET", "HEAD"], auth_level=OPEN)
 @as_responses
 async def health_ready(req: Request) -> Response:
     """Report in one word, fit for the public, whether chats work."""
@@ -155,7 +155,7 @@ async def health_ready(req: Request) -> Response:
     return JSONResponse({"status": report.status}, 200 if report.works else 503, NO_STORE)
 
 
-@app.route(route="health", methods=["GET"])
+@app.route(route="health", methods=["GET", "HEAD"])
 @as_responses
 async def health_detail(req: Request) -> Response:
     """Report the state of each endpoint, and what the operator can do about it."""

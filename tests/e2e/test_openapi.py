@@ -48,7 +48,11 @@ def test_the_document_has_exactly_the_routes_that_the_host_finds(keyed_app: Loca
     routes = re.findall(r"\t\w+: \[([A-Z,]+)\] http://localhost:\d+(/\S+)", keyed_app.output)
     server = document["servers"][0]["url"]
     assert {(method, server + path) for method, path, _ in operations(document)} == {
-        (method, route) for methods, route in routes for method in methods.split(",")
+        # HEAD is the same as GET, without the body.
+        (method, route)
+        for methods, route in routes
+        for method in methods.split(",")
+        if method != "HEAD"
     }
 
 
