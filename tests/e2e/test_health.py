@@ -107,6 +107,39 @@ def test_each_failure_has_its_own_state_and_reason(
     assert len(fresh_app.model.journal()) == 1
 
 
+@pytest.mark.parametrize(
+    ("operations", "reason"),
+    [
+        (["responses"], "the default deployment does not serve chats, only responses"),
+        (["embeddings"], "the default deployment does not serve chats, only embeddings"),
+        (["responses", "embeddings"], "the default deployment does not serve chats, only responses and embeddings"),
+        ([], "the default deployment does not serve chats, only others"),
+    ],
+)
+@pytest.mark.parametrize("version", ["v1", "2025-04-01-preview"])
+def test_a_default_deployment_without_chats_is_healthy_and_the_reason_says_what_it_serves(
+    gateway: Gateway, model: Simulator, operations: list[str], reason: str, version: str
+) -> None:
+    gateway.configure(model.url, AZURE_OPENAI_API_VERSION=version)
+    model.http.put("/control/deployments", json={"chat": operations}).raise_for_status()
+    # The calls of a caller who does not know it change nothing.
+    for _ in range(3):
+        assert ready(gateway.app) == (200, "healthy")
+        assert gateway.app.chat({"prompt": "Hello"}).status_code == 400
+    assert detail(gateway.app)["endpoints"][0]["reason"] == f"identity, network and deployment work; {reason}"
+    gateway.http.post("/admin/functions/health_probe", json={})
+    gateway.app.wait_for("Executed 'Functions.health_probe' (Succeeded")
+
+
+@pytest.mark.parametrize("path", ["/live", "/ready", ""])
+def test_a_probe_may_use_head(fresh_app: LocalApp, path: str) -> None:
+    response = fresh_app.http.head(f"/api/health{path}")
+    assert (response.status_code, response.content) == (200, b"")
+    fresh_app.model.script({"status": 500, "times": 9})
+    fresh_app.chat({"prompt": "Hello"})
+    assert fresh_app.http.head(f"/api/health{path}").status_code == (200 if path == "/live" else 503)
+
+
 def test_the_reason_names_a_missing_role_and_the_identity(keyless: LocalApp) -> None:
     keyless.model.script({"status": 401, "body": payloads.PERMISSION_DENIED})
     assert ready(keyless) == (503, "unhealthy")
