@@ -11,11 +11,13 @@
       ├ ClientDisconnected         499  the client disconnected; nobody reads this response
       ├ UpstreamErrorResponse       *   Azure's own error response, passed on verbatim
       ├ UpstreamFailure             *   Azure failed, and its response would not help the caller
+      ├ ReportedError              502  Azure reported an error in a stream of /api/chat; sent as an event
       ├ UpstreamAuthError          502  Azure rejected the app's credentials, or no token is available
       ├ UpstreamNetworkError       502  the resource's network rules exclude the app
       ├ DeploymentNotFound         502  a configured deployment does not exist, or its model is retired
       ├ UpstreamUnreachable        502  the endpoint sent no response
       ├ StreamInterrupted          502  a stream ended too early; sent as an event
+      ├ StreamTooLong              502  STREAM_SECONDS have passed; sent as an event
       ├ SettingsError              503  app settings are missing or invalid
       ├ TooManyConcurrentRequests  503  MAX_CONCURRENT_CALLS is reached
       ├ DeadlineExceeded           504  REQUEST_TIMEOUT_SECONDS have passed
@@ -34,6 +36,11 @@ import msgspec
 DO_NOT_RETRY = {"x-should-retry": "false"}
 # What decoding JSON raises.
 INVALID_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+# The codes of Azure's errors that a caller can act on. In streams, some are HTTP statuses.
+CALLERS_CODES = {
+    *("rate_limit_exceeded", "RateLimitReached", "too_many_requests", "content_filter", "context_length_exceeded"),
+    *("400", "409", "413", "422", "429"),
+}
 
 
 class GatewayError(Exception):
@@ -51,8 +58,11 @@ class GatewayError(Exception):
 
     def body(self) -> bytes:
         """Return the error as JSON in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`."""
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return msgspec.json.encode({"error": error})
+        return msgspec.json.encode({"error": self.detail()})
+
+    def detail(self) -> dict[str, str | None]:
+        """Return OpenAI's error object: `{"message", "type", "param", "code"}`."""
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
 
 
 class BadRequest(GatewayError):
@@ -162,6 +172,21 @@ class UpstreamFailure(GatewayError):
         self.status = status
 
 
+class ReportedError(GatewayError):
+    """An error that Azure has reported in a stream, with Azure's code. The client of /api/chat gets it as the last event.
+
+    It has Azure's message only if the caller can act on it.
+    """
+
+    status = 502
+    code = None
+
+    def __init__(self, detail: "ErrorDetail") -> None:
+        is_for_caller = detail.code in CALLERS_CODES or detail.type == "invalid_request_error"
+        super().__init__(detail.message if detail.message and is_for_caller else "The model service failed. Try again.")
+        self.code = str(detail.code or UpstreamFailure.code)
+
+
 class UpstreamAuthError(GatewayError):
     """Azure rejected the app's credentials, or no token is available."""
 
@@ -208,8 +233,18 @@ class StreamInterrupted(GatewayError):
     status = 502
     code = "stream_broken"
 
+    def __init__(self, message: str = "The stream was interrupted before its end. Try again.") -> None:
+        super().__init__(message)
+
+
+class StreamTooLong(GatewayError):
+    """A response took longer than STREAM_SECONDS. The client of a stream gets this as the last event."""
+
+    status = 502
+    code = "stream_too_long"
+
     def __init__(self) -> None:
-        super().__init__("The stream was interrupted before its end. Try again.")
+        super().__init__("The response took longer than this app allows, and was cut off.")
 
 
 class SettingsError(GatewayError):
@@ -248,7 +283,9 @@ class DeadlineExceeded(GatewayError):
     code = "deadline_exceeded"
 
     def __init__(self) -> None:
-        super().__init__("The model service did not respond in time. Try again.")
+        super().__init__(
+            "The model service did not respond in time. It may have been at work, so the request may be billed all the same."
+        )
 
 
 class InternalError(GatewayError):

@@ -1,14 +1,18 @@
 """Serve operations of the OpenAI API: send the caller's request to Azure, and pass its response back."""
 
+import asyncio
+
 from azurefunctions.extensions.http.fastapi import Request, Response
 
 from shared.openai_api.request_body import read_body
 from shared.openai_api.translate import create_call, stored_response_call
 from shared.streaming.disconnects import cancel_on_disconnect
 from shared.streaming.event_stream import EventStreamResponse
-from shared.streaming.filters import WholeEvents, WithoutUsage
+from shared.streaming.filters import ResponseEvents, StreamFilter, WholeEvents, WithoutUsage
+from shared.streaming.whole_response import whole_response
 from shared.upstream.failover import Failover
-from shared.upstream.request import InferenceCall
+from shared.upstream.request import RESPONSES, STORED_RESPONSE, InferenceCall
+from shared.upstream.response import UpstreamResponse
 
 
 async def create(
@@ -16,24 +20,33 @@ async def create(
 ) -> Response:
     """Create a completion, embeddings or a response. Take the deployment from the path if given, else from the body."""
     settings = failover.settings
+    ends = asyncio.get_running_loop().time() + settings.stream_seconds
     body = await read_body(request, settings)
     call = create_call(request, body, settings, operation=operation, caller=caller, deployment=deployment)
-    return await cancel_on_disconnect(request, respond(failover, call))
+    return await cancel_on_disconnect(request, respond(failover, call, ends))
 
 
 async def stored_response(request: Request, failover: Failover, caller: str, part: str = "") -> Response:
     """Serve an operation on a response that Azure has stored, or on its `part`. Ignore the request's body."""
+    ends = asyncio.get_running_loop().time() + failover.settings.stream_seconds
     call = stored_response_call(request, caller=caller, part=part)
     await read_body(request, failover.settings)
-    return await cancel_on_disconnect(request, respond(failover, call))
+    return await cancel_on_disconnect(request, respond(failover, call, ends))
 
 
-async def respond(failover: Failover, call: InferenceCall) -> Response:
-    """Send `call`, and return Azure's response: its status, its body and the headers that clients may see."""
+async def respond(failover: Failover, call: InferenceCall, ends: float) -> Response:
+    """Send `call`, and return Azure's response: its status, its body and the headers that clients may see.
+
+    It is cut off at the time `ends` of the loop's clock.
+    """
     upstream = await failover.send(call)
     if not upstream.is_event_stream:
-        async with upstream:
-            body = await upstream.read()
-        return Response(body, upstream.response.status_code, {**upstream.headers, "content-type": upstream.content_type})
-    events = WithoutUsage(upstream.record) if call.hides_usage else WholeEvents(upstream.record)
-    return EventStreamResponse(upstream, events, failover.settings.stream_idle, upstream.content_type)
+        return await whole_response(upstream, ends, upstream.content_type)
+    events, idle = stream_filter(call, upstream), failover.settings.stream_idle
+    return EventStreamResponse(upstream, events, upstream.content_type, idle=idle, ends=ends)
+
+
+def stream_filter(call: InferenceCall, upstream: UpstreamResponse) -> StreamFilter:
+    if call.operation in (RESPONSES, STORED_RESPONSE):
+        return ResponseEvents(upstream.record)
+    return WithoutUsage(upstream.record) if call.hides_usage else WholeEvents(upstream.record)

@@ -1,12 +1,16 @@
 """Serve the simple chat endpoint, /api/chat: a prompt in, a reply out, whole or as a stream."""
 
+import asyncio
+import json
 import re
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request, Response
 
-from shared.errors import INVALID_JSON, BadRequest, StreamInterrupted, UpstreamFailure
+from shared.errors import INVALID_JSON, BadRequest, ReportedError, StreamInterrupted, UpstreamFailure, error_detail
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields, read_body
 from shared.openai_api.translate import (
     ask_for_usage,
@@ -21,7 +25,9 @@ from shared.streaming import sse
 from shared.streaming.disconnects import cancel_on_disconnect
 from shared.streaming.event_stream import EventStreamResponse
 from shared.streaming.filters import MAX_EVENT_SIZE, Progress, StreamFilter
+from shared.streaming.whole_response import whole_response
 from shared.telemetry.call_record import CallRecord
+from shared.telemetry.response_metadata import decode_json
 from shared.upstream.failover import Failover
 from shared.upstream.request import CHAT_COMPLETIONS, InferenceCall, path_of
 
@@ -30,13 +36,13 @@ ONE_CHOICE = "1 at this endpoint; for more choices use /api/v1/chat/completions"
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A message, or the delta of one."""
+    """A message, or the delta of one. The content is a text or a list of parts."""
 
-    content: str | None = None
-    refusal: str | None = None
+    content: Any = None
+    refusal: Any = None
 
     def text(self) -> str:
-        return self.content or self.refusal or ""
+        return text_of(self.content) or text_of(self.refusal)
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -48,8 +54,8 @@ class Completion(msgspec.Struct, frozen=True):
     """The fields of a completion that the endpoint uses."""
 
     choices: list[Choice]
-    id: str = ""
-    model: str = ""
+    id: str | None = None
+    model: str | None = None
     usage: msgspec.Raw = NULL
 
 
@@ -61,21 +67,25 @@ class ChunkChoice(msgspec.Struct, frozen=True):
 class Chunk(msgspec.Struct, frozen=True):
     """The fields of a chunk of a streamed completion that the endpoint uses."""
 
-    choices: list[ChunkChoice] = []
-    usage: msgspec.Raw = NULL
-    error: msgspec.Raw = NULL
+    choices: list[ChunkChoice] | None = None
+    usage: Any = None
+    error: Any = None
 
 
 # Created once for all chunks of all streams.
 DECODER = msgspec.json.Decoder(Chunk)
 ENCODER = msgspec.json.Encoder()
+# Characters outside the Basic Multilingual Plane are a pair of these in JSON, and Azure may send the halves in two chunks.
+SURROGATE = re.compile("[\ud800-\udfff]")
+FIRST_HALF_AT_END = re.compile("[\ud800-\udbff]?\\Z")
 
 
 async def create_chat(request: Request, failover: Failover, caller: str) -> Response:
     """Serve a chat."""
+    ends = asyncio.get_running_loop().time() + failover.settings.stream_seconds
     body = await read_body(request, failover.settings)
     call = chat_call(request, body, failover.settings, caller)
-    return await cancel_on_disconnect(request, respond(failover, call))
+    return await cancel_on_disconnect(request, respond(failover, call, ends))
 
 
 def chat_call(request: Request, body: bytes, settings: Settings, caller: str) -> InferenceCall:
@@ -126,14 +136,13 @@ def messages_in(fields: Fields) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode([{"role": "user", "content": prompt}]))
 
 
-async def respond(failover: Failover, call: InferenceCall) -> Response:
-    """Send `call`, and return the chat endpoint's response."""
+async def respond(failover: Failover, call: InferenceCall, ends: float) -> Response:
+    """Send `call`, and return the chat endpoint's response. It is cut off at the time `ends` of the loop's clock."""
     upstream = await failover.send(call)
     if not call.stream:
-        async with upstream:
-            content = reply_to(await upstream.read(), upstream.headers)
-        return Response(content, headers=upstream.headers, media_type="application/json")
-    return EventStreamResponse(upstream, ChatDeltas(upstream.record), failover.settings.stream_idle, sse.CONTENT_TYPE)
+        return await whole_response(upstream, ends, "application/json", partial(reply_to, headers=upstream.headers))
+    events, idle = ChatDeltas(upstream.record), failover.settings.stream_idle
+    return EventStreamResponse(upstream, events, sse.CONTENT_TYPE, idle=idle, ends=ends)
 
 
 def reply_to(body: bytes, headers: Mapping[str, str]) -> bytes:
@@ -142,14 +151,14 @@ def reply_to(body: bytes, headers: Mapping[str, str]) -> bytes:
     Raise `UpstreamFailure` if `body` is something else.
     """
     try:
-        completion = msgspec.json.decode(body, type=Completion)
+        completion = decode_json(body, Completion)
         choice = completion.choices[0]
     except (*INVALID_JSON, IndexError):
         raise UpstreamFailure(502, headers) from None
     return msgspec.json.encode(
         {
-            "id": completion.id,
-            "model": completion.model,
+            "id": completion.id or "",
+            "model": completion.model or "",
             "reply": choice.message.text(),
             "finish_reason": choice.finish_reason,
             "usage": completion.usage,
@@ -167,15 +176,19 @@ class ChatDeltas(StreamFilter):
         super().__init__(record)
         self.parser = sse.EventParser()
         self.finish_reason: str | None = None
-        self.usage = NULL
+        self.usage: Any = None
+        self.half = ""
+        """The first half of a character whose second half has not arrived yet."""
 
     def feed(self, chunk: bytes) -> bytes:
-        output = []
+        output: list[bytes] = []
+        if self.progress is not Progress.OPEN:
+            return b""
         for data in self.parser.feed(chunk):
             if data == sse.DONE:
-                # Formatted again, because the data of an event with several lines has line breaks.
-                usage = msgspec.json.format(self.usage, indent=-1)
-                last = msgspec.json.encode({"finish_reason": self.finish_reason, "usage": msgspec.Raw(usage)})
+                if self.half:
+                    output.append(delta(whole(self.half)))
+                last = ENCODER.encode({"finish_reason": self.finish_reason, "usage": self.usage})
                 output += [sse.event(last), sse.event(sse.DONE)]
                 self.progress = Progress.FINISHED
                 break
@@ -184,14 +197,27 @@ class ChatDeltas(StreamFilter):
             if parsed is None:
                 self.progress = Progress.INVALID
                 break
-            self.usage = parsed.usage if parsed.usage != NULL else self.usage
-            for choice in parsed.choices:
+            if parsed.error:
+                output.append(self.error_event(ReportedError(error_detail(data))))
+                self.progress = Progress.FAILED
+                break
+            self.usage = parsed.usage or self.usage
+            for choice in parsed.choices or ():
                 self.finish_reason = choice.finish_reason or self.finish_reason
-                if choice.delta and (text := choice.delta.text()):
-                    output.append(sse.event(ENCODER.encode({"delta": text})))
+                if choice.delta and (text := self.whole_characters(choice.delta.text())):
+                    output.append(delta(text))
         if self.parser.buffered > MAX_EVENT_SIZE and not self.is_complete:
             self.progress = Progress.INVALID
         return b"".join(output)
+
+    def whole_characters(self, text: str) -> str:
+        """Return the text that a chunk adds, and keep half a character at its end for the next chunk."""
+        if not text:
+            return ""
+        found = FIRST_HALF_AT_END.search(text)
+        assert found
+        text, self.half = self.half + text[: found.start()], found[0]
+        return whole(text)
 
     def end(self) -> bytes:
         if self.is_complete:
@@ -204,9 +230,30 @@ class ChatDeltas(StreamFilter):
 
 
 def parse_chunk(data: bytes) -> Chunk | None:
-    """Return the chunk in an event's data, None if it is an error or unreadable."""
+    """Return the chunk in an event's data, None if it is unreadable."""
     try:
-        chunk = DECODER.decode(data)
+        return DECODER.decode(data)
     except INVALID_JSON:
-        return None
-    return chunk if chunk.error == NULL else None
+        # msgspec rejects half a character, which json keeps.
+        try:
+            return msgspec.convert(json.loads(data), Chunk)
+        except (*INVALID_JSON, ValueError):
+            return None
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a content or a refusal, which may be a text, a list of parts, or null."""
+    if isinstance(content, list):
+        return "".join(text_of(part.get("text") or part.get("refusal")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def whole(text: str) -> str:
+    """Return `text` with the two halves of a character joined, and a half that is alone replaced by U+FFFD."""
+    if not SURROGATE.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def delta(text: str) -> bytes:
+    return sse.event(ENCODER.encode({"delta": text}))

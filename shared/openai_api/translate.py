@@ -81,8 +81,11 @@ def create_call(
 def ask_for_usage(fields: Fields, settings: Settings) -> bool:
     """Ask Azure for the usage at the end of a streamed chat, by setting `stream_options`. Return whether it was set.
 
-    Leave it alone if the caller has set it, if it is malformed (Azure rejects it), or if the API version lacks it.
+    Leave it alone if the caller has set it, if it is malformed (Azure rejects it), if the API version lacks it, or if the
+    chat uses data sources (On Your Data rejects it).
     """
+    if fields.get("data_sources", NULL) != NULL:
+        return False
     try:
         options = msgspec.json.decode(fields.get("stream_options", NULL), type=Fields | None) or {}
     except (msgspec.DecodeError, RecursionError):

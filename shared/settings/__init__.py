@@ -61,6 +61,7 @@ class Settings:
     request_timeout: float
     attempt_timeout: float
     stream_idle: float
+    stream_seconds: float
     max_concurrent_calls: int
     max_body_bytes: int
     stream_usage: bool
@@ -109,7 +110,8 @@ class Settings:
             caller_keys=caller_keys(reader),
             request_timeout=reader.seconds("REQUEST_TIMEOUT_SECONDS", 200),
             attempt_timeout=reader.seconds("ATTEMPT_TIMEOUT_SECONDS", 100),
-            stream_idle=reader.seconds("STREAM_IDLE_SECONDS", 120),
+            stream_idle=reader.seconds("STREAM_IDLE_SECONDS", 600),
+            stream_seconds=reader.seconds("STREAM_SECONDS", 1500),
             max_concurrent_calls=reader.count("MAX_CONCURRENT_CALLS", 1000),
             max_body_bytes=reader.count("MAX_BODY_BYTES", 20 * 1024 * 1024),
             stream_usage=reader.parsed("STREAM_USAGE", boolean, "false") or False,

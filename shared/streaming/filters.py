@@ -3,18 +3,21 @@
 import re
 from abc import ABC, abstractmethod
 from enum import Enum, auto
+from typing import Any
 
 import msgspec
 
-from shared.errors import INVALID_JSON, StreamInterrupted
+from shared.errors import INVALID_JSON, GatewayError, StreamInterrupted
 from shared.streaming import sse
 from shared.telemetry.call_record import CallRecord
-from shared.telemetry.response_metadata import FINAL_STATES, is_usage_only
+from shared.telemetry.response_metadata import FINAL_STATES, decode_json, is_usage_only
 
 # Bytes. Azure sends no event as large as this.
 MAX_EVENT_SIZE = 64 * 1024 * 1024
 # The last events of the Responses API, which sends no [DONE].
 FINAL_EVENTS = frozenset(f"response.{state}" for state in FINAL_STATES)
+# The other kinds of events that may end a stream.
+DONE, ERROR = "[DONE]", "error"
 FINAL_EVENT = re.compile(rb'"response\.(?:%s)"' % "|".join(FINAL_STATES).encode())
 
 
@@ -27,8 +30,10 @@ class Progress(Enum):
     """All content has arrived: a failure from here on is harmless. What still follows goes to the client."""
     FINISHED = auto()
     """All content has arrived, and what still follows is dropped."""
+    FAILED = auto()
+    """Azure has reported an error in place of content, and the client has it."""
     INVALID = auto()
-    """Azure has sent an error, or something unreadable, in place of content."""
+    """Azure has sent something unreadable in place of content."""
 
 
 class StreamFilter(ABC):
@@ -50,11 +55,16 @@ class StreamFilter(ABC):
     def end(self) -> bytes:
         """Return what is left for the client at the end of Azure's stream. Raise `StreamInterrupted` if it is truncated."""
 
+    def error_event(self, error: GatewayError) -> bytes:
+        """Return the event that reports an error of the app's own."""
+        return sse.event(error.body())
+
 
 class WholeEvents(StreamFilter):
-    """Pass Azure's bytes on unchanged, but hold an event back until it is complete.
+    """Pass Azure's bytes on unchanged, but hold an event back until it is complete, and drop what follows an error.
 
-    So a comment or an error event of the app's never lands inside an event of Azure's.
+    So an event of the app's never lands inside an event of Azure's. If the Responses API reports an error, its final event
+    may follow, and is passed on.
     """
 
     def __init__(self, record: CallRecord) -> None:
@@ -62,6 +72,8 @@ class WholeEvents(StreamFilter):
         self.buffer = bytearray()
 
     def feed(self, chunk: bytes) -> bytes:
+        if self.progress is Progress.FINISHED:
+            return b""
         known = len(self.buffer)
         self.buffer += chunk
         end = sse.last_end(self.buffer, known)
@@ -73,20 +85,59 @@ class WholeEvents(StreamFilter):
         events = bytes(self.buffer[:end])
         del self.buffer[:end]
         self.record.read_events(events)
-        if is_last(events):
-            self.progress = Progress.COMPLETE
-        return events
+        return self.passed_on(events)
+
+    def passed_on(self, events: bytes) -> bytes:
+        """Return those of these whole events that the client gets, and note the progress that they show."""
+        if self.progress is not Progress.FAILED and not may_end(events):
+            return events
+        output = []
+        for event in sse.split(events):
+            kinds = {kind_of(data) for data in sse.data_of(event)}
+            if kinds & FINAL_EVENTS or (DONE in kinds and self.progress is Progress.OPEN):
+                self.progress = Progress.COMPLETE
+            if self.progress is not Progress.FAILED:
+                output.append(event)
+            if ERROR in kinds and self.progress is Progress.OPEN:
+                self.progress = Progress.FAILED
+        return b"".join(output)
 
     def end(self) -> bytes:
         rest = bytes(self.buffer)
         self.record.read_events(rest)
-        if not self.is_complete and sse.has_data(rest):
+        if self.progress is Progress.OPEN and sse.has_data(rest):
             found = sse.data_of(rest)
             # Accept a last event whose data is complete and only whose end is missing.
             if not (found and all(map(is_whole, found))):
                 raise StreamInterrupted
+        rest = self.passed_on(rest)
+        if self.progress is Progress.FAILED:
+            # Clients ignore an event without its end.
+            return rest and rest + b"\n\n"
         self.progress = Progress.COMPLETE
         return rest
+
+
+class ResponseEvents(WholeEvents):
+    """Pass on the events of the Responses API, and report the app's own errors in its format."""
+
+    def __init__(self, record: CallRecord) -> None:
+        super().__init__(record)
+        self.numbered = b""
+        """The last events with sequence numbers that the client got."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        events = super().feed(chunk)
+        if b'"sequence_number"' in events:
+            self.numbered = events
+        return events
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """Return the error with its fields at both levels: some SDKs look for the flat ones, others for `error`."""
+        number = 1 + max(map(sequence_number, sse.data_of(self.numbered)), default=-1)
+        detail = error.detail()
+        fields = {"type": ERROR, "sequence_number": number, **{n: detail[n] for n in ("code", "message", "param")}}
+        return b"event: error\n" + sse.event(msgspec.json.encode({**fields, "error": detail}))
 
 
 class WithoutUsage(WholeEvents):
@@ -103,29 +154,44 @@ def without_usage(events: bytes) -> bytes:
     return b"".join(event for event in sse.split(events) if not any(map(is_usage_only, sse.data_of(event))))
 
 
-def is_last(events: bytes) -> bool:
-    """Return whether one of these whole events says that the stream is complete."""
-    if not (sse.DONE in events or FINAL_EVENT.search(events)):
-        return False
-    return any(data.strip() == sse.DONE or type_of(data) in FINAL_EVENTS for data in sse.data_of(events))
+def may_end(events: bytes) -> bool:
+    """Return whether `events` may have one that ends the stream. Text never matches: inside it, quotes are escaped."""
+    return sse.DONE in events or b'"error"' in events or FINAL_EVENT.search(events) is not None
 
 
 class TypedEvent(msgspec.Struct):
-    type: str = ""
+    type: Any = None
+    error: Any = None
+    sequence_number: Any = None
 
 
-def type_of(data: bytes) -> str:
-    """Return the type of an event of the Responses API, empty for any other event."""
+def kind_of(data: bytes) -> str:
+    """Return `DONE`, `ERROR`, or the type of an event of the Responses API; empty for any other event."""
+    if data.strip() == sse.DONE:
+        return DONE
+    event = typed_event(data)
+    kind = event.type if isinstance(event.type, str) else ""
+    # Chats report an error in an object without a type.
+    return ERROR if event.error and not kind.startswith("response.") else kind
+
+
+def sequence_number(data: bytes) -> int:
+    """Return the number of an event of the Responses API, -1 if it has none."""
+    number = typed_event(data).sequence_number
+    return number if isinstance(number, int) else -1
+
+
+def typed_event(data: bytes) -> TypedEvent:
     try:
-        return msgspec.json.decode(data, type=TypedEvent).type
+        return decode_json(data, TypedEvent)
     except INVALID_JSON:
-        return ""
+        return TypedEvent()
 
 
 def is_whole(data: bytes) -> bool:
     """Return whether `data`, from an event without its end, is complete."""
     try:
-        msgspec.json.decode(data, type=msgspec.Raw)
+        decode_json(data, msgspec.Raw)
     except INVALID_JSON:
         return data == sse.DONE
     return True

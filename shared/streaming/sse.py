@@ -6,7 +6,8 @@ The format: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsi
 import re
 
 CONTENT_TYPE = "text/event-stream; charset=utf-8"
-COMMENT = b": keep-alive\n\n"
+# An empty line between two events. Some clients, such as azure-ai-inference, reject comments.
+KEEP_ALIVE = b"\n"
 DONE = b"[DONE]"
 # Two line ends in a row end an event. A lone \r counts as a line end only before another \r: it may be half of \r\n.
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")

@@ -6,14 +6,13 @@ from collections.abc import Iterable
 logger = logging.getLogger(__name__)
 
 
-def write(fields: Iterable[tuple[str, object]], *, stream: bool) -> None:
+def write(fields: Iterable[tuple[str, object]], *, printed: bool) -> None:
     """Write a line of `name=value` for those `fields` that have a value.
 
-    The lines of streams are printed: the host drops log records that a stream writes, because to the host its
-    invocation has ended.
+    A line is printed if the function has returned its response by then, because the host drops log records from then on.
     """
     line = "Call " + " ".join(f"{name}={value}" for name, value in fields if value is not None and value != "")
-    if stream:
+    if printed:
         print(line, flush=True)
     else:
         logger.info("%s", line)

@@ -15,7 +15,15 @@ from typing import Any
 from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from shared.errors import ClientDisconnected, GatewayError, InternalError, UpstreamErrorResponse, error_detail, loggable
+from shared.errors import (
+    ClientDisconnected,
+    GatewayError,
+    InternalError,
+    UpstreamErrorResponse,
+    UpstreamFailure,
+    error_detail,
+    loggable,
+)
 from shared.streaming import sse
 from shared.telemetry import access_log, metrics
 from shared.telemetry.response_metadata import FINAL_STATES, METADATA, ResponseMetadata, metadata_of
@@ -89,6 +97,10 @@ class CallRecord:
         self.has_error = False
         self.observer: Callable[[ResponseMetadata], None] | None = None
         """Gets the metadata of the response, or of each event of its stream."""
+        self.error_code = ""
+        """The code of the error that the response reports, fit for the log."""
+        self.ends_after_invocation = stream
+        """Whether the response goes out after the function has returned it, when the host drops log records."""
         self.events_searched = 0
         self.request_ids: dict[str, str] = {}
         name = GEN_AI_OPERATIONS.get(operation, operation)
@@ -155,12 +167,18 @@ class CallRecord:
         new = metadata_of(body)
         if self.observer:
             self.observer(new)
-        self.has_error = self.has_error or new.is_error or (new.response is not None and new.response.is_error)
+        if error := new.reported_error:
+            self.has_error = True
+            self.error_code = self.error_code or error.code
         new = new.response or new
         known = self.metadata
         known.id, known.model = new.id or known.id, new.model or known.model
         known.usage, known.status = new.usage or known.usage, new.status or known.status
-        self.finish_reasons += [choice.finish_reason for choice in new.choices or () if choice.finish_reason]
+        self.finish_reasons += [choice.finish_reason for choice in new.choices or () if choice and choice.finish_reason]
+
+    def reported_error(self) -> Outcome:
+        """Return the outcome of a call whose response reports an error."""
+        return Outcome(UpstreamFailure.code, cause=self.error_code)
 
     def end(self, outcome: Outcome) -> None:
         """Write metrics, span and access log. Only the first outcome counts."""
@@ -169,7 +187,7 @@ class CallRecord:
         uses_tokens = self.operation in GEN_AI_OPERATIONS
         if outcome == SUCCEEDED and self.has_error and (uses_tokens or self.metadata.status not in FINAL_STATES):
             # The response reports an error. Retrieving a stored response that failed earlier is still a success.
-            outcome = Outcome("upstream_error")
+            outcome = self.reported_error()
         self.outcome = outcome
         took = time.perf_counter() - self.started
         metadata, attributes = self.metadata, self.attributes
@@ -177,9 +195,9 @@ class CallRecord:
             attributes["gen_ai.response.model"] = metadata.model
         tokens: dict[str, int] = {}
         if metadata.usage and uses_tokens:
-            tokens["input"] = metadata.usage.prompt_tokens or metadata.usage.input_tokens
+            tokens["input"] = metadata.usage.prompt_tokens or metadata.usage.input_tokens or 0
             if self.operation not in WITHOUT_OUTPUT_TOKENS:
-                tokens["output"] = metadata.usage.completion_tokens or metadata.usage.output_tokens
+                tokens["output"] = metadata.usage.completion_tokens or metadata.usage.output_tokens or 0
             for kind, count in tokens.items():
                 metrics.token_usage.record(count, {**attributes, "gen_ai.token.type": kind})
         if self.first_chunk is not None:
@@ -192,7 +210,7 @@ class CallRecord:
 
     def end_span(self, tokens: Mapping[str, int], error: Mapping[str, str]) -> None:
         metadata = self.metadata
-        reasons = list(self.finish_reasons)
+        reasons = [*self.finish_reasons]
         if metadata.status in FINAL_STATES:
             reasons.append(metadata.status)
         optional: dict[str, Any] = {
@@ -231,4 +249,4 @@ class CallRecord:
             *self.request_ids.items(),
             ("trace_id", trace.format_trace_id(span.trace_id) if span.is_valid else None),
         ]
-        access_log.write(fields, stream=self.stream)
+        access_log.write(fields, printed=self.ends_after_invocation)

@@ -1,6 +1,7 @@
 """Read the metadata of a response or of a stream's event: id, model, finish reasons, usage and errors."""
 
 import re
+from typing import Any
 
 import msgspec
 
@@ -12,18 +13,20 @@ FINAL_STATES = ("completed", "failed", "incomplete", "cancelled")
 # The Responses API names its events; the last one has the response's state, and an error event only a code. Items may
 # hold sealed reasoning.
 METADATA = re.compile(
-    rb'"(?:usage"\s*:\s*\{|error"\s*:\s*\{|finish_reason"\s*:\s*"'
+    rb'"(?:usage"\s*:\s*\{|error"\s*:\s*[{"]|finish_reason"\s*:\s*"'
     rb'|type"\s*:\s*"(?:error|response\.(?:output_item\.done|%s))")' % "|".join(FINAL_STATES).encode()
 )
+# A pair of escaped surrogates, one alone (the group), or another escape.
+ESCAPE = re.compile(rb"\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|\\(u[dD][89a-fA-F]\w\w)|\\.")
 
 
 class Usage(msgspec.Struct):
     """Token counts: the first two are the names in Chat Completions and embeddings, the others in the Responses API."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 class Choice(msgspec.Struct):
@@ -38,30 +41,26 @@ class Item(msgspec.Struct):
 
 
 class ResponseMetadata(msgspec.Struct):
-    """The metadata of a response, or of an event of a stream."""
+    """The metadata of a response, or of an event of a stream. Azure sends null in any of these fields."""
 
     id: str | None = None
     model: str | None = None
-    choices: list[Choice] | None = None
+    choices: list[Choice | None] | None = None
     usage: Usage | None = None
     status: str | None = None
     """The state of a response of the Responses API."""
-    output: list[Item] = []
-    conversation: object = None
-    error: object = None
-    type: str = ""
+    output: list[Item | None] | None = None
+    conversation: Any = None
+    error: Any = None
+    type: str | None = None
     response: "ResponseMetadata | None" = None
     """Set in events of the Responses API."""
     item: Item | None = None
     """Set in events about one item of the output."""
-    code: object = None
+    code: Any = None
     """Set in error events, and so are the next two."""
-    message: object = None
-    param: object = None
-
-    @property
-    def is_error(self) -> bool:
-        return self.error is not None or self.type == "error"
+    message: Any = None
+    param: Any = None
 
     @property
     def reported_error(self) -> ErrorDetail | None:
@@ -81,16 +80,26 @@ class ResponseMetadata(msgspec.Struct):
     def references(self) -> list[str]:
         """Return the ids and the sealed content by which later calls refer to this response, or to an item of it."""
         reported = self.response or self
-        items = [self.item] if self.item else reported.output
+        items = [self.item] if self.item else reported.output or []
         conversation = reported.conversation.get("id") if isinstance(reported.conversation, dict) else None
-        found = [reported.id, conversation, *(text for item in items for text in (item.id, item.encrypted_content))]
+        found = [reported.id, conversation, *(text for item in items if item for text in (item.id, item.encrypted_content))]
         return [text for text in found if isinstance(text, str) and text]
+
+
+def decode_json[T](data: bytes, kind: type[T]) -> T:
+    """Decode Azure's JSON. Replace halves of surrogate pairs, which msgspec rejects, by U+FFFD. Raise `INVALID_JSON`."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return msgspec.json.decode(ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], data), type=kind)
 
 
 def metadata_of(body: bytes) -> ResponseMetadata:
     """Return the metadata in `body`, JSON; empty if it cannot be read."""
     try:
-        return msgspec.json.decode(body, type=ResponseMetadata)
+        return decode_json(body, ResponseMetadata)
     except INVALID_JSON:
         return ResponseMetadata()
 

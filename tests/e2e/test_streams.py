@@ -82,7 +82,7 @@ def test_the_sdk_ignores_keep_alive_comments(gateway: Gateway, model: Simulator)
     model.script(script, script)
     with streamed(gateway, "/api/v1/chat/completions") as response:
         text = response.read()
-    assert text.count(sse.COMMENT) >= 4
+    assert text.count(sse.KEEP_ALIVE) >= 4
     assert text.endswith(b"data: [DONE]\n\n")
     with sdk(gateway) as client:
         stream = client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "a"}], stream=True)
@@ -95,8 +95,8 @@ def test_no_comment_interrupts_an_event(gateway: Gateway, model: Simulator) -> N
     model.script({"raw": raw, "split": 6, "pace": 0.25, "headers": {"content-type": "text/event-stream"}})
     with streamed(gateway, "/api/v1/chat/completions") as response:
         text = response.read()
-    assert text.count(sse.COMMENT) >= 5
-    assert text.replace(sse.COMMENT, b"") == raw.encode()
+    assert text.count(sse.KEEP_ALIVE) >= 5
+    assert text.replace(sse.KEEP_ALIVE, b"") == raw.encode()
     assert [bytes(data) for data in sse.EventParser().feed(text)] == [b'{"choices":[]}', b'{"choices":[],"x":1}', b"[DONE]"]
 
 

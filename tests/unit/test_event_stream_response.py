@@ -14,7 +14,7 @@ from shared.openai_api.simple_chat import ChatDeltas
 from shared.streaming import event_stream, sse
 from shared.streaming.disconnects import cancel_on_disconnect
 from shared.streaming.event_stream import EventStreamResponse
-from shared.streaming.filters import WholeEvents
+from shared.streaming.filters import StreamFilter, WholeEvents
 from shared.telemetry.call_record import DISCONNECTED, SUCCEEDED, Outcome
 from shared.upstream.failover import Failover
 from shared.upstream.response import UpstreamResponse
@@ -82,18 +82,21 @@ def outcome_of(upstream: UpstreamResponse) -> Outcome:
     return upstream.record.outcome
 
 
-def stream_of(upstream: UpstreamResponse, idle: float = 60) -> EventStreamResponse:
-    return EventStreamResponse(upstream, ChatDeltas(upstream.record), idle, sse.CONTENT_TYPE)
+def stream_of(
+    upstream: UpstreamResponse, events: StreamFilter | None = None, *, idle: float = 60, seconds: float = 60
+) -> EventStreamResponse:
+    ends = asyncio.get_running_loop().time() + seconds
+    return EventStreamResponse(upstream, events or ChatDeltas(upstream.record), sse.CONTENT_TYPE, idle=idle, ends=ends)
 
 
 async def test_a_comment_is_sent_for_each_silence_between_chunks(
     resource: AzureOpenAISimulator, failover: Failover, upstream: UpstreamResponse, client: Client
 ) -> None:
     reading = asyncio.create_task(client.read(stream_of(upstream)))
-    await client.wait_for(sse.COMMENT * 2)
+    await client.wait_for(sse.KEEP_ALIVE * 2)
     resource.journal.permits.release()
     await client.wait_for(b'"one and"')
-    await client.wait_for(b'"one and"}\n\n' + sse.COMMENT)
+    await client.wait_for(b'"one and"}\n\n' + sse.KEEP_ALIVE)
     resource.journal.permits.release()
     await reading
     assert client.is_complete
@@ -112,7 +115,7 @@ async def test_a_silence_that_is_too_long_interrupts_the_stream(upstream: Upstre
 async def test_a_disconnect_during_a_silence_leaves_no_task_behind(upstream: UpstreamResponse, client: Client) -> None:
     before = asyncio.all_tasks()
     reading = asyncio.create_task(client.read(stream_of(upstream)))
-    await client.wait_for(sse.COMMENT)
+    await client.wait_for(sse.KEEP_ALIVE)
     client.disconnected.set()
     await reading
     assert not client.is_complete
@@ -132,8 +135,8 @@ async def test_silence_after_the_last_event_is_harmless(
     headers = {"content-type": "text/event-stream"}
     resource.journal.scripts.append({"raw": raw, "pace": 60, "headers": headers})
     upstream = await failover.send(CALL)
-    await client.read(EventStreamResponse(upstream, WholeEvents(upstream.record), 0.2, sse.CONTENT_TYPE))
-    assert b"".join(client.received).replace(sse.COMMENT, b"") == raw.encode()
+    await client.read(stream_of(upstream, WholeEvents(upstream.record), idle=0.2))
+    assert b"".join(client.received).replace(sse.KEEP_ALIVE, b"") == raw.encode()
     assert client.is_complete
     assert outcome_of(upstream) == SUCCEEDED
 
@@ -142,7 +145,7 @@ async def test_a_delayed_comment_is_not_sent_after_the_end(
     resource: AzureOpenAISimulator, failover: Failover, upstream: UpstreamResponse, client: Client
 ) -> None:
     reading = asyncio.create_task(client.read(stream_of(upstream)))
-    await client.wait_for(sse.COMMENT)
+    await client.wait_for(sse.KEEP_ALIVE)
     client.reading.clear()
     client.offered.clear()
     # The next comment now waits for the client, while the stream ends behind it.
@@ -203,7 +206,7 @@ async def test_the_text_of_an_unexpected_exception_is_neither_sent_nor_logged(
             return b"data: 1\n\n"
 
     resource.journal.permits.release()
-    await client.read(EventStreamResponse(upstream, FailingFilter(upstream.record), 60, sse.CONTENT_TYPE))
+    await client.read(stream_of(upstream, FailingFilter(upstream.record)))
     assert client.received[1] == b"data: 1\n\n"
     assert b"internal_error" in client.received[-1]
     assert b"the reply itself" not in b"".join(client.received)

@@ -2,7 +2,15 @@
 
 import pytest
 
-from shared.streaming.filters import is_last
+from shared.streaming.filters import Progress, WholeEvents
+from tests.support.calls import chat_record
+
+
+def is_last(events: bytes) -> bool:
+    """Return whether a filter takes one of these events for the last one."""
+    stream_filter = WholeEvents(chat_record())
+    assert stream_filter.feed(events) == events
+    return stream_filter.progress is Progress.COMPLETE
 
 
 @pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\r\r"])
