@@ -1,6 +1,7 @@
 """Test how a stream reaches the client, through silence, failures and disconnects, with a simulator of Azure OpenAI."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 
@@ -89,11 +90,12 @@ def stream_of(
     return EventStreamResponse(upstream, events or ChatDeltas(upstream.record), sse.CONTENT_TYPE, idle=idle, ends=ends)
 
 
-async def test_a_comment_is_sent_for_each_silence_between_chunks(
+async def test_an_empty_line_is_sent_for_each_silence_between_chunks(
     resource: AzureOpenAISimulator, failover: Failover, upstream: UpstreamResponse, client: Client
 ) -> None:
     reading = asyncio.create_task(client.read(stream_of(upstream)))
     await client.wait_for(sse.KEEP_ALIVE * 2)
+    assert b"".join(client.received).strip() == b""
     resource.journal.permits.release()
     await client.wait_for(b'"one and"')
     await client.wait_for(b'"one and"}\n\n' + sse.KEEP_ALIVE)
@@ -107,8 +109,14 @@ async def test_a_comment_is_sent_for_each_silence_between_chunks(
 
 async def test_a_silence_that_is_too_long_interrupts_the_stream(upstream: UpstreamResponse, client: Client) -> None:
     await client.read(stream_of(upstream, idle=0.2))
-    assert b"stream_broken" in client.received[-1]
-    assert client.is_complete
+    (event,) = sse.data_of(client.received[-1])
+    error = json.loads(event)["error"]
+    assert error["code"] == "stream_broken"
+    # Advice to try again would double the bill.
+    assert error["message"].startswith("The model sent nothing for 0.2 seconds")
+    assert "billed" in error["message"]
+    assert "ry again" not in error["message"]
+    assert not client.is_complete
     assert outcome_of(upstream).cause == "TimeoutError"
 
 
@@ -136,19 +144,19 @@ async def test_silence_after_the_last_event_is_harmless(
     resource.journal.scripts.append({"raw": raw, "pace": 60, "headers": headers})
     upstream = await failover.send(CALL)
     await client.read(stream_of(upstream, WholeEvents(upstream.record), idle=0.2))
-    assert b"".join(client.received).replace(sse.KEEP_ALIVE, b"") == raw.encode()
+    assert [message for message in client.received[1:-1] if message != sse.KEEP_ALIVE] == [raw.encode()]
     assert client.is_complete
     assert outcome_of(upstream) == SUCCEEDED
 
 
-async def test_a_delayed_comment_is_not_sent_after_the_end(
+async def test_a_delayed_empty_line_is_not_sent_after_the_end(
     resource: AzureOpenAISimulator, failover: Failover, upstream: UpstreamResponse, client: Client
 ) -> None:
     reading = asyncio.create_task(client.read(stream_of(upstream)))
     await client.wait_for(sse.KEEP_ALIVE)
     client.reading.clear()
     client.offered.clear()
-    # The next comment now waits for the client, while the stream ends behind it.
+    # The next empty line now waits for the client, while the stream ends behind it.
     await client.offered.wait()
     resource.journal.permits.release()
     resource.journal.permits.release()
@@ -172,6 +180,95 @@ async def test_a_client_that_stops_reading_counts_as_disconnected(upstream: Upst
     await client.read(stream_of(upstream, idle=0.2))
     assert client.received == []
     assert outcome_of(upstream) == Outcome("caller_gone", cause="ClientStalled")
+
+
+async def test_a_stream_ends_when_its_time_is_up(upstream: UpstreamResponse, client: Client) -> None:
+    await client.read(stream_of(upstream, seconds=0.2))
+    assert b'"code":"stream_too_long"' in client.received[-1]
+    assert not client.is_complete
+    assert outcome_of(upstream) == Outcome("stream_too_long", cause="StreamTooLong")
+
+
+async def test_a_model_that_trickles_does_not_extend_the_time(
+    resource: AzureOpenAISimulator, failover: Failover, client: Client
+) -> None:
+    resource.journal.scripts.append({"reply": "word " * 2000, "pace": 0.05})
+    upstream = await failover.send(CALL)
+    await client.read(stream_of(upstream, idle=60, seconds=0.4))
+    assert b'"delta":"word' in b"".join(client.received)
+    assert b'"code":"stream_too_long"' in client.received[-1]
+
+
+async def test_a_stream_whose_content_is_complete_ends_in_order_when_its_time_is_up(
+    resource: AzureOpenAISimulator, failover: Failover, client: Client
+) -> None:
+    headers = {"content-type": "text/event-stream"}
+    resource.journal.scripts.append({"raw": "data: [DONE]\n\n", "pace": 60, "headers": headers})
+    upstream = await failover.send(CALL)
+    await client.read(stream_of(upstream, WholeEvents(upstream.record), seconds=0.3))
+    assert client.is_complete
+    assert outcome_of(upstream) == SUCCEEDED
+
+
+@pytest.mark.parametrize("reads_again", [False, True])
+async def test_a_slow_client_does_not_take_a_stream_for_complete_when_its_time_is_up(
+    resource: AzureOpenAISimulator,
+    failover: Failover,
+    client: Client,
+    monkeypatch: pytest.MonkeyPatch,
+    reads_again: bool,
+) -> None:
+    monkeypatch.setattr(event_stream, "LAST_EVENT_TIMEOUT", 60 if reads_again else 0.1)
+    upstream = await failover.send(CALL)
+    client.reading.clear()
+    reading = asyncio.create_task(client.read(stream_of(upstream, WholeEvents(upstream.record), seconds=0.3)))
+    async with resource.journal.changed:
+        await resource.journal.changed.wait_for(lambda: resource.journal.entries[0].ended is not None)
+    await ended(upstream)
+    # The slot is free before the client has taken the error event, which it may never do.
+    assert failover.slots.taken == 0
+    assert outcome_of(upstream) == Outcome("stream_too_long", cause="ClientStalled")
+    if reads_again:
+        client.reading.set()
+    await reading
+    assert not client.is_complete
+    assert (b"stream_too_long" in b"".join(client.received)) == reads_again
+
+
+async def ended(upstream: UpstreamResponse) -> None:
+    """Wait until the call has an outcome."""
+    async with asyncio.timeout(60):
+        while True:
+            if upstream.record.outcome:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_everything_is_released_before_the_pause(
+    failover: Failover, upstream: UpstreamResponse, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "PAUSE_BEFORE_END", 60)
+    reading = asyncio.create_task(client.read(stream_of(upstream, idle=0.2)))
+    await client.wait_for(b"stream_broken")
+    assert failover.slots.taken == 0
+    assert upstream.response.is_closed
+    assert outcome_of(upstream).error == "stream_broken"
+    assert not reading.done()
+    reading.cancel()
+
+
+async def test_a_client_that_disconnects_at_azures_error_event_gets_no_other_outcome(
+    resource: AzureOpenAISimulator, failover: Failover, client: Client
+) -> None:
+    raw = 'data: {"choices":[]}\n\ndata: {"error":{"code":"rate_limit_exceeded","message":"slow down"}}\n\n'
+    headers = {"content-type": "text/event-stream"}
+    resource.journal.scripts.append({"raw": raw, "pace": 60, "headers": headers})
+    upstream = await failover.send(CALL)
+    reading = asyncio.create_task(client.read(stream_of(upstream, WholeEvents(upstream.record))))
+    await client.wait_for(b"slow down")
+    client.disconnected.set()
+    await reading
+    assert outcome_of(upstream) == Outcome("upstream_error", cause="rate_limit_exceeded")
 
 
 async def test_closing_a_response_twice_releases_its_slot_once(
@@ -209,6 +306,7 @@ async def test_the_text_of_an_unexpected_exception_is_neither_sent_nor_logged(
     await client.read(stream_of(upstream, FailingFilter(upstream.record)))
     assert client.received[1] == b"data: 1\n\n"
     assert b"internal_error" in client.received[-1]
+    assert not client.is_complete
     assert b"the reply itself" not in b"".join(client.received)
     output = capsys.readouterr().out
     # The log has the lines of code that led to it, the innermost first.
@@ -250,6 +348,6 @@ class TestCancelOnDisconnect:
             await task
 
 
-def test_a_comment_is_due_after_15_seconds() -> None:
+def test_an_empty_line_is_due_after_15_seconds() -> None:
     # Azure's load balancer closes a connection on which nothing is sent for 230 s; proxies are often set to 30 or 60.
     assert event_stream.KEEP_ALIVE_INTERVAL == 15.0

@@ -66,9 +66,11 @@ async def test_a_finished_call_leaves_nothing_in_memory(
     async def send(_: Message) -> None:
         pass
 
+    ends = asyncio.get_running_loop().time() + 60
+
     @as_responses
     async def respond_or_fail(call: InferenceCall) -> Response:
-        return await cancel_on_disconnect(Request({"type": "http"}, receive), respond(failover, call))
+        return await cancel_on_disconnect(Request({"type": "http"}, receive), respond(failover, call, ends))
 
     response = await respond_or_fail(call)
     await response({"type": "http"}, receive, send)

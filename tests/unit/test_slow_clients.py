@@ -1,0 +1,165 @@
+"""Test that no client keeps a response going for too long, on the runtime's web server and real sockets."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
+from local.serving import reserve
+from local.simulator.azure_openai import AzureOpenAISimulator
+from shared.openai_api.passthrough import respond
+from shared.streaming import event_stream
+from shared.telemetry import library_loggers
+from shared.upstream.failover import Failover
+from tests.support.calls import chat_call
+
+pytestmark = pytest.mark.anyio
+
+STREAM = {"raw": "data: {}\n\n" * 3_000_000, "split": 1_000_000, "headers": {"content-type": "text/event-stream"}}
+BODY = b'{"messages":[{"role":"user","content":"Hi"}]}'
+# Less than the system's own buffers would take.
+JSON = {"raw": '{"choices":[' + " " * 1_000_000 + "]}"}
+# Seconds that are long enough for anything that should happen at once, even on a busy machine.
+TIMEOUT = 30
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(TIMEOUT):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.01)
+
+
+@dataclass
+class Server:
+    """Serve Azure's responses as the runtime does: FastAPI passes what a function returns to uvicorn."""
+
+    failover: Failover
+    resource: AzureOpenAISimulator
+    app: FastAPI = field(default_factory=FastAPI)
+    seconds: float = 60
+    """How long a response may take."""
+
+    def __post_init__(self) -> None:
+        self.app.add_api_route("/{kind}", self.endpoint)
+
+    async def endpoint(self, request: Request, kind: str) -> Response:
+        ends = asyncio.get_running_loop().time() + self.seconds
+        return await respond(self.failover, chat_call(BODY, stream=kind == "stream"), ends)
+
+    @asynccontextmanager
+    async def running(self, http: str) -> AsyncIterator[None]:
+        self.uvicorn = uvicorn.Server(uvicorn.Config(self.app, http=http))
+        with reserve(0) as reserved:
+            self.address = reserved.getsockname()
+            serving = asyncio.create_task(self.uvicorn.serve([reserved]))
+            library_loggers.quiet()
+            await eventually(lambda: self.uvicorn.started)
+            yield
+            self.uvicorn.should_exit = True
+            await asyncio.wait_for(serving, TIMEOUT)
+
+    @asynccontextmanager
+    async def request(self, kind: str) -> AsyncIterator[socket.socket]:
+        """Send a request, and yield the connection of a client that has read nothing yet."""
+        self.resource.journal.scripts.append(STREAM if kind == "stream" else JSON)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, self.address)
+            await loop.sock_sendall(client, b"GET /%s HTTP/1.1\r\nhost: a\r\n\r\n" % kind.encode())
+            yield client
+
+    async def wait_until_nothing_is_held(self) -> None:
+        """Wait until the server has no connection to a client, and the app no slot and no connection to Azure."""
+        session = self.failover.clients.http.pooled
+        assert session
+        assert session.connector
+        connector, clients = session.connector, self.uvicorn.server_state.connections
+        await eventually(lambda: not (clients or self.failover.slots.taken or connector._acquired))
+
+
+@pytest.fixture(params=["httptools", "httptools, instrumented", "h11"])
+async def server(
+    request: pytest.FixtureRequest, resource: AzureOpenAISimulator, failover: Failover, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Server]:
+    """Run the server, also with OpenTelemetry's instrumentation, which wraps what the server offers to the app."""
+    monkeypatch.setattr(event_stream, "LAST_EVENT_TIMEOUT", 0.2)
+    server = Server(failover, resource)
+    http, _, is_instrumented = request.param.partition(", ")
+    if is_instrumented:
+        FastAPIInstrumentor.instrument_app(server.app)
+    async with server.running(http):
+        yield server
+
+
+async def read_slowly(client: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    with suppress(ConnectionError):
+        while True:
+            await loop.sock_recv(client, 100)
+            await asyncio.sleep(0.01)
+
+
+async def read_all(client: socket.socket) -> tuple[bytes, bool]:
+    """Return what can still be read, and whether the connection was reset."""
+    content = bytearray()
+    with suppress(ConnectionResetError):
+        while chunk := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1 << 20), TIMEOUT):
+            content += chunk
+        return bytes(content), False
+    return bytes(content), True
+
+
+@pytest.mark.parametrize("reads", [False, True], ids=["reads nothing", "reads slowly"])
+@pytest.mark.parametrize("kind", ["stream", "json"])
+async def test_a_slow_client_is_reset_when_the_time_is_up(
+    server: Server, kind: str, reads: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.seconds = 0.5
+    async with server.request(kind) as client:
+        reading = asyncio.create_task(read_slowly(client) if reads else asyncio.sleep(0))
+        await asyncio.sleep(0.1)
+        await server.wait_until_nothing_is_held()
+        reading.cancel()
+        content, is_reset = await read_all(client)
+    assert is_reset
+    assert len(content) < 500_000
+    output = capfd.readouterr()
+    assert "status=200 error=stream_too_long" in output.out
+    assert "without completing" not in output.err
+
+
+async def test_a_client_that_stalls_is_reset(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    server.failover.settings = replace(server.failover.settings, stream_idle=0.3)
+    async with server.request("stream") as client:
+        await asyncio.sleep(0.1)
+        await server.wait_until_nothing_is_held()
+        _, is_reset = await read_all(client)
+    assert is_reset
+    assert "error=caller_gone cause=ClientStalled" in capfd.readouterr().out
+
+
+async def test_a_client_that_reads_gets_everything(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    async with server.request("json") as client:
+        content = bytearray()
+        while not content.endswith(b" ]}"):
+            content += await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1 << 20), TIMEOUT)
+    assert content.partition(b"\r\n\r\n")[2] == JSON["raw"].encode()
+    await server.wait_until_nothing_is_held()
+    assert "error=" not in capfd.readouterr().out
+
+
+async def test_a_client_that_leaves_is_not_counted_as_served(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    async with server.request("json") as client:
+        await asyncio.get_running_loop().sock_recv(client, 100)
+    await server.wait_until_nothing_is_held()
+    assert "status=200 error=caller_gone" in capfd.readouterr().out
