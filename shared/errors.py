@@ -36,11 +36,6 @@ import msgspec
 DO_NOT_RETRY = {"x-should-retry": "false"}
 # What decoding JSON raises.
 INVALID_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-# The codes of Azure's errors that a caller can act on. In streams, some are HTTP statuses.
-CALLERS_CODES = {
-    *("rate_limit_exceeded", "RateLimitReached", "too_many_requests", "content_filter", "context_length_exceeded"),
-    *("400", "409", "413", "422", "429"),
-}
 
 
 class GatewayError(Exception):
@@ -173,18 +168,14 @@ class UpstreamFailure(GatewayError):
 
 
 class ReportedError(GatewayError):
-    """An error that Azure has reported in a stream, with Azure's code. The client of /api/chat gets it as the last event.
-
-    It has Azure's message only if the caller can act on it.
-    """
+    """An error that Azure has reported in a stream, with Azure's code. The client of /api/chat gets it as the last event."""
 
     status = 502
     code = None
 
-    def __init__(self, detail: "ErrorDetail") -> None:
-        is_for_caller = detail.code in CALLERS_CODES or detail.type == "invalid_request_error"
-        super().__init__(detail.message if detail.message and is_for_caller else "The model service failed. Try again.")
-        self.code = str(detail.code or UpstreamFailure.code)
+    def __init__(self, code: str, message: str = "The model service failed. Try again.") -> None:
+        super().__init__(message)
+        self.code = code or UpstreamFailure.code
 
 
 class UpstreamAuthError(GatewayError):

@@ -10,7 +10,15 @@ from typing import Any
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request, Response
 
-from shared.errors import INVALID_JSON, BadRequest, ReportedError, StreamInterrupted, UpstreamFailure, error_detail
+from shared.errors import (
+    INVALID_JSON,
+    BadRequest,
+    ErrorDetail,
+    ReportedError,
+    StreamInterrupted,
+    UpstreamFailure,
+    error_detail,
+)
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields, read_body
 from shared.openai_api.translate import (
     ask_for_usage,
@@ -30,6 +38,7 @@ from shared.telemetry.call_record import CallRecord
 from shared.telemetry.response_metadata import decode_json
 from shared.upstream.failover import Failover
 from shared.upstream.request import CHAT_COMPLETIONS, InferenceCall, path_of
+from shared.upstream.retry_policy import status_of
 
 MESSAGES = re.compile(rb"\s*\[\s*([{\]])")
 ONE_CHOICE = "1 at this endpoint; for more choices use /api/v1/chat/completions"
@@ -198,7 +207,7 @@ class ChatDeltas(StreamFilter):
                 self.progress = Progress.INVALID
                 break
             if parsed.error:
-                output.append(self.error_event(ReportedError(error_detail(data))))
+                output.append(self.error_event(reported_error(error_detail(data))))
                 self.progress = Progress.FAILED
                 break
             self.usage = parsed.usage or self.usage
@@ -227,6 +236,12 @@ class ChatDeltas(StreamFilter):
         if not self.is_complete:
             raise StreamInterrupted
         return output
+
+
+def reported_error(error: ErrorDetail) -> ReportedError:
+    """Return the error for the client, with Azure's message if the client can act on it."""
+    is_for_caller = error.code and error.message and status_of(error) in (400, 409, 413, 422, 429)
+    return ReportedError(error.code, error.message) if is_for_caller else ReportedError(error.code)
 
 
 def parse_chunk(data: bytes) -> Chunk | None:

@@ -161,7 +161,7 @@ class TestNotPaidTwice:
         assert attempts(models) == [1, 0, 0]
 
 
-OWN_NAMES: dict[str, tuple[str, Json]] = {
+OWN_NAMES: dict[str, tuple[str, Json | None]] = {
     "data sources": (CHAT, {**MESSAGES, "data_sources": [{"type": "azure_search", "parameters": {}}]}),
     "data sources on /api/chat": ("/api/chat", {"prompt": "Hello", "data_sources": [{}]}),
     "an MCP server": (RESPONSES, {"input": "Hello", "tools": [{"type": "mcp", "server_url": "https://mine.example"}]}),
