@@ -34,6 +34,8 @@ TOKEN_SCOPES = {
     ".azure.cn": "https://cognitiveservices.azure.cn/.default",
 }
 PUBLIC_TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"
+# In the lists of endpoints and of keys, `,` separates groups, and `|` the members of a group.
+GROUP_SEPARATORS = ",|"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Endpoint:
     origin: str
     key: str | None = field(repr=False)
     group: int = 1
+    """The number of the group, counting from 1. The endpoints of a group are equals."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Settings:
         # Reading a setting adds its name to `known`. The schedule is read elsewhere, and the keys only if needed.
         reader.known |= {SCHEDULE_NAME, *KEY_NAMES}
         use_identity = reader.text("AUTHENTICATION").upper() == "AZURE"
-        origins = reader.items("AZURE_OPENAI_ENDPOINT", origin)
+        origins = reader.items("AZURE_OPENAI_ENDPOINT", origin, separators=GROUP_SEPARATORS)
         default_deployment = reader.parsed("AZURE_OPENAI_CHATGPT_DEPLOYMENT", deployment_name) or ""
         settings = cls(
             endpoints=endpoints(reader, origins, use_identity),
@@ -136,11 +139,12 @@ def health_check_schedule(environ: Mapping[str, str], dotenv: Path = DOTENV_FILE
 
 
 def endpoints(reader: SettingsReader, origins: list[str], use_identity: bool) -> tuple[Endpoint, ...]:
-    """Return an endpoint for each of `origins`, with its key unless the identity is used."""
+    """Return an endpoint for each of `origins`, with its group, and with its key unless the identity is used."""
+    groups = groups_in(reader.text("AZURE_OPENAI_ENDPOINT"))
     if use_identity:
-        return tuple(Endpoint(origin, None, group) for group, origin in enumerate(origins, start=1))
+        return tuple(Endpoint(origin, None, group) for origin, group in zip(origins, groups, strict=False))
     name = next((name for name in KEY_NAMES if reader.text(name)), KEY_NAMES[0])
-    keys = reader.items(name, api_key)
+    keys = reader.items(name, api_key, separators=GROUP_SEPARATORS)
     authentication = reader.text("AUTHENTICATION", "KEY")
     if authentication.upper() != "KEY":
         reader.warnings.append(f"AUTHENTICATION is {quoted(authentication)}, so an API key is used; set it to AZURE or KEY")
@@ -148,7 +152,14 @@ def endpoints(reader: SettingsReader, origins: list[str], use_identity: bool) ->
             reader.problems[name] += f"; AUTHENTICATION is {quoted(authentication)}: set it to AZURE, or give an API key"
     if keys and origins and len(keys) != len(origins):
         reader.problems[name] = f"has {len(keys)} keys for {len(origins)} endpoints; give one for each, in the same order"
-    return tuple(Endpoint(*pair, group) for group, pair in enumerate(zip(origins, keys, strict=False), start=1))
+    elif keys and origins and groups_in(reader.text(name)) != groups:
+        reader.problems[name] = "has other groups than AZURE_OPENAI_ENDPOINT; put ',' and '|' in the same places"
+    return tuple(Endpoint(*parts) for parts in zip(origins, keys, groups, strict=False))
+
+
+def groups_in(text: str) -> list[int]:
+    """Return the number of the group of each entry in a list of endpoints or of keys."""
+    return [number for number, group in enumerate(text.split(","), start=1) for _ in group.split("|")]
 
 
 def deployments(reader: SettingsReader, default: str) -> dict[str, str]:

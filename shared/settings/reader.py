@@ -1,5 +1,6 @@
 """Read the texts of settings, and collect what is wrong with them."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -49,21 +50,24 @@ class SettingsReader:
 
     def parsed[T](self, name: str, parse: Callable[[str], T], default: str = "") -> T | None:
         """Return the setting's value, parsed by `parse`, or None if it is missing or invalid."""
-        values = self.items(name, parse, default, separator=None)
+        values = self.items(name, parse, default, separators="")
         return values[0] if values else None
 
     def items[T](
-        self, name: str, parse: Callable[[str], T], default: str = "", *, separator: str | None = ",", required: bool = True
+        self, name: str, parse: Callable[[str], T], default: str = "", *, separators: str = ",", required: bool = True
     ) -> list[T]:
-        """Return the setting's entries, each parsed by `parse`, or an empty list if any is missing or invalid."""
+        """Return the setting's entries, each parsed by `parse`, or an empty list if any is missing or invalid.
+
+        Any of the characters in `separators` ends an entry. Without any, the setting is one entry.
+        """
         text = self.text(name, default)
         if not text:
             if required:
                 self.problems.setdefault(name, "is missing")
             return []
-        entries = [entry.strip() for entry in text.split(separator)] if separator else [text]
+        entries = [entry.strip() for entry in re.split(f"[{separators}]", text)] if separators else [text]
         if not all(entries):
-            self.problems[name] = "has an empty entry; remove the extra comma"
+            self.problems[name] = "has an empty entry; remove the extra separator"
             return []
         values: list[T] = []
         for number, entry in enumerate(entries, start=1):

@@ -137,6 +137,7 @@ def test_the_documented_settings_are_those_that_the_code_reads() -> None:
         "REQUEST_TIMEOUT_SECONDS": f"{found.request_timeout:.0f}",
         "ATTEMPT_TIMEOUT_SECONDS": f"{found.attempt_timeout:.0f}",
         "STREAM_IDLE_SECONDS": f"{found.stream_idle:.0f}",
+        "STREAM_SECONDS": f"{found.stream_seconds:.0f}",
         "MAX_CONCURRENT_CALLS": str(found.max_concurrent_calls),
         "MAX_BODY_BYTES": str(found.max_body_bytes),
         "STREAM_USAGE": str(found.stream_usage).lower(),
@@ -154,7 +155,7 @@ def test_the_documented_examples_of_settings_are_valid(example: str, tmp_path: P
     names = {line.partition("=")[0] for line in example.splitlines()}
     assert names <= {re.findall("`(.+?)`", cell)[0] for cell, *_ in table("app setting |", SETTINGS)}
     assert found.use_identity
-    assert len(found.endpoints) == 1 + example.count(",https://")
+    assert len(found.endpoints) == 1 + len(re.findall(r"[,|]https://", example))
 
 
 def test_the_documented_options_are_those_of_the_program() -> None:

@@ -1,11 +1,14 @@
 """Test that Settings.from_env reads the environment and the dotenv file, and reports every mistake in them."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from shared.errors import SettingsError
 from shared.settings import Endpoint, Settings
+from tests.support.processes import PROJECT
 
 ENDPOINT = "https://name.openai.azure.com"
 KEY = "0123456789abcdef-secret"
@@ -43,7 +46,8 @@ def test_the_defaults() -> None:
     assert found.identity_client_id is None
     assert found.token_scope == "https://cognitiveservices.azure.com/.default"
     assert found.caller_keys == ()
-    assert (found.request_timeout, found.attempt_timeout, found.stream_idle) == (200, 100, 120)
+    assert (found.request_timeout, found.attempt_timeout, found.stream_idle) == (200, 100, 600)
+    assert found.stream_seconds == 1500
     assert (found.max_concurrent_calls, found.max_body_bytes) == (1000, 20971520)
     assert not found.stream_usage
     assert found.warnings == ()
@@ -131,7 +135,44 @@ def test_the_key_is_also_read_from_its_second_name() -> None:
 
 def test_endpoints_and_keys_are_paired_in_order() -> None:
     found = settings(AZURE_OPENAI_ENDPOINT="https://a.com/, https://b.com", AZURE_OPENAI_KEY="key-a, key-b")
-    assert found.endpoints == (Endpoint("https://a.com", "key-a"), Endpoint("https://b.com", "key-b"))
+    assert found.endpoints == (Endpoint("https://a.com", "key-a", 1), Endpoint("https://b.com", "key-b", 2))
+
+
+@pytest.mark.parametrize(
+    ("separators", "groups"),
+    [(",,", [1, 2, 3]), ("||", [1, 1, 1]), ("|,", [1, 1, 2]), (",|", [1, 2, 2]), (" | , ", [1, 1, 2])],
+)
+@pytest.mark.parametrize("authentication", ["KEY", "AZURE"])
+def test_a_bar_joins_equals(authentication: str, separators: str, groups: list[int]) -> None:
+    between = re.findall(r" ?[,|] ?", separators)
+    listed = {
+        "AZURE_OPENAI_ENDPOINT": "https://a.com{}https://b.com{}https://c.com".format(*between),
+        "AZURE_OPENAI_KEY": "key-a{}key-b{}key-c".format(*between),
+    }
+    found = settings(AUTHENTICATION=authentication, **listed).endpoints
+    assert [endpoint.origin for endpoint in found] == ["https://a.com", "https://b.com", "https://c.com"]
+    assert [endpoint.key for endpoint in found] == ([None] * 3 if authentication == "AZURE" else ["key-a", "key-b", "key-c"])
+    assert [endpoint.group for endpoint in found] == groups
+
+
+@pytest.mark.parametrize("keys", ["key-a,key-b,key-c", "key-a|key-b|key-c", "key-a,key-b|key-c"])
+@pytest.mark.parametrize("name", ["AZURE_OPENAI_KEY", "AZURE_OPENAI_API_KEY"])
+def test_keys_in_other_groups_than_the_endpoints_are_reported(name: str, keys: str) -> None:
+    listed = {"AZURE_OPENAI_ENDPOINT": "https://a.com|https://b.com,https://c.com", "AZURE_OPENAI_KEY": "", name: keys}
+    assert problems(**listed) == {name: "has other groups than AZURE_OPENAI_ENDPOINT; put ',' and '|' in the same places"}
+
+
+@pytest.mark.parametrize(
+    "endpoints", ["|https://a.com", "https://a.com|", "https://a.com||https://b.com", "https://a.com,|"]
+)
+def test_a_group_with_an_empty_entry_is_reported(endpoints: str) -> None:
+    assert "empty entry" in problems(AZURE_OPENAI_ENDPOINT=endpoints)["AZURE_OPENAI_ENDPOINT"]
+
+
+def test_a_response_ends_long_before_the_host_would_end_its_invocation() -> None:
+    # The host then restarts the worker, and interrupts everybody's calls.
+    hours, minutes, seconds = map(int, json.loads((PROJECT / "host.json").read_text())["functionTimeout"].split(":"))
+    assert settings().stream_seconds <= hours * 3600 + minutes * 60 + seconds - 240
 
 
 @pytest.mark.parametrize("keys", ["key-a", "key-a,key-b,key-c"])
@@ -225,6 +266,7 @@ def test_dated_versions_previews_and_v1_are_accepted(version: str) -> None:
         ("REQUEST_TIMEOUT_SECONDS", "-1", "must be a number of seconds greater than 0"),
         ("REQUEST_TIMEOUT_SECONDS", "0", "must be a number of seconds greater than 0"),
         ("ATTEMPT_TIMEOUT_SECONDS", "nan", "must be a number of seconds greater than 0"),
+        ("STREAM_SECONDS", "1500s", "must be a number of seconds greater than 0"),
         ("STREAM_IDLE_SECONDS", "inf", "must be a number of seconds greater than 0"),
         ("MAX_CONCURRENT_CALLS", "1.5", "must be a whole number greater than 0"),
         ("MAX_CONCURRENT_CALLS", "0", "must be a whole number greater than 0"),
