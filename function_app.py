@@ -92,7 +92,7 @@ async def model_list(req: Request, gateway: Gateway, caller: str) -> Response:
 
 @openai_route("v1/models/{id}", "GET", "HEAD")
 async def model(req: Request, gateway: Gateway, caller: str) -> Response:
-    return Response(models.retrieve_model(req.path_params["id"], gateway.settings), media_type=JSON)
+    return Response(models.retrieve_model(models.name_in_path(req, "id"), gateway.settings), media_type=JSON)
 
 
 # The paths of the SDK's AzureOpenAI client.
@@ -100,12 +100,12 @@ async def model(req: Request, gateway: Gateway, caller: str) -> Response:
 
 @openai_route("openai/deployments/{deployment}/chat/completions", "POST")
 async def azure_chat_completions(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.create(req, gateway.failover, caller, CHAT_COMPLETIONS, req.path_params["deployment"])
+    return await passthrough.create(req, gateway.failover, caller, CHAT_COMPLETIONS, models.name_in_path(req, "deployment"))
 
 
 @openai_route("openai/deployments/{deployment}/embeddings", "POST")
 async def azure_embeddings(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.create(req, gateway.failover, caller, EMBEDDINGS, req.path_params["deployment"])
+    return await passthrough.create(req, gateway.failover, caller, EMBEDDINGS, models.name_in_path(req, "deployment"))
 
 
 @openai_route("openai/responses", "POST")

@@ -9,6 +9,7 @@ from local.host.worker import Function
 # Constraints of ASP.NET Core that functions use in their routes, each as a pattern for one segment.
 CONSTRAINTS = {"int": r"-?\d+", "long": r"-?\d+", "guid": r"[0-9a-fA-F-]{36}", "alpha": r"[A-Za-z]+", "bool": r"true|false"}
 SEGMENT = r"[^/]+"
+ENCODED_SLASH = re.compile("%(2f)", re.IGNORECASE)
 RESERVED = ("admin", "runtime")
 
 
@@ -27,11 +28,16 @@ class Route:
         if self.methods and method not in self.methods:
             return None
         found = self.pattern.fullmatch(path)
-        return {k: unquote(v) for k, v in found.groupdict().items() if v is not None} if found else None
+        return {k: decoded(v) for k, v in found.groupdict().items() if v is not None} if found else None
 
     def conflicts_with(self, other: "Route") -> bool:
         same = self.template.lower() == other.template.lower()
         return same and (not self.methods or not other.methods or bool({*self.methods} & {*other.methods}))
+
+
+def decoded(parameter: str) -> str:
+    """Return a route parameter without escapes, except `%2F`, which ASP.NET Core leaves as it is."""
+    return unquote(ENCODED_SLASH.sub(r"%25\1", parameter))
 
 
 def segment_pattern(segment: str) -> str:

@@ -1,6 +1,9 @@
 """List the models that callers may name: the configured deployments and their aliases."""
 
+import re
+
 import msgspec
+from azurefunctions.extensions.http.fastapi import Request
 
 from shared.errors import ModelNotFound
 from shared.settings import Settings
@@ -25,6 +28,11 @@ def deployment_for(model: str, settings: Settings) -> str:
     except KeyError:
         listed = "GET /api/v1/models lists the models."
         raise ModelNotFound(f"There is no model {model[:64]!r} here. {listed}", param="model") from None
+
+
+def name_in_path(request: Request, parameter: str) -> str:
+    """Return the model that a route parameter names. The host has decoded everything in it except `%2F`."""
+    return re.sub("%2f", "/", request.path_params[parameter], flags=re.IGNORECASE)
 
 
 def list_models(settings: Settings) -> bytes:

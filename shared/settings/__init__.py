@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shared.errors import SettingsError
+from shared.settings.checks import environment_credentials, regional_endpoints
 from shared.settings.parsers import (
     CallerKey,
     alias_pair,
@@ -119,7 +120,11 @@ class Settings:
             max_body_bytes=reader.count("MAX_BODY_BYTES", 20 * 1024 * 1024),
             stream_usage=reader.parsed("STREAM_USAGE", boolean, "false") or False,
             is_local=is_local(environ),
-            warnings=(*reader.warnings, *reader.unknown()),
+            warnings=(
+                *reader.warnings,
+                *reader.unknown(),
+                *(regional_endpoints(origins) + environment_credentials(environ) if use_identity else ()),
+            ),
         )
         if reader.problems:
             raise SettingsError(reader.problems)
@@ -141,9 +146,10 @@ def health_check_schedule(environ: Mapping[str, str], dotenv: Path = DOTENV_FILE
 def endpoints(reader: SettingsReader, origins: list[str], use_identity: bool) -> tuple[Endpoint, ...]:
     """Return an endpoint for each of `origins`, with its group, and with its key unless the identity is used."""
     groups = groups_in(reader.text("AZURE_OPENAI_ENDPOINT"))
-    if use_identity:
+    # If that setting cannot be read, it is unknown whether a key is needed.
+    if use_identity or "AUTHENTICATION" in reader.problems:
         return tuple(Endpoint(origin, None, group) for origin, group in zip(origins, groups, strict=False))
-    name = next((name for name in KEY_NAMES if reader.text(name)), KEY_NAMES[0])
+    name = next((name for name in KEY_NAMES if reader.text(name) or name in reader.problems), KEY_NAMES[0])
     keys = reader.items(name, api_key, separators=GROUP_SEPARATORS)
     authentication = reader.text("AUTHENTICATION", "KEY")
     if authentication.upper() != "KEY":

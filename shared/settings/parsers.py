@@ -9,11 +9,21 @@ from dataclasses import dataclass, field
 import httpx2
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+ALIAS = re.compile(r"[A-Za-z0-9._:/-]{1,64}")
 API_VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?|v1", re.IGNORECASE)
 PRINTABLE = re.compile(r"[\x21-\x7e]+")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# App Service leaves this in place of a Key Vault reference that it could not resolve.
-UNRESOLVED_REFERENCE = "@Microsoft.KeyVault("
+# Straight quotes, and those that word processors put in their place.
+QUOTES = re.compile("[\"'“”„‘’].*[\"'“”‘’]", re.DOTALL)
+# App Service leaves a reference as it is if it cannot resolve it. By its beginning: the name, and what to check.
+# https://learn.microsoft.com/azure/app-service/app-service-key-vault-references and the same for App Configuration
+REFERENCES = {
+    "@microsoft.keyvault(": ("a Key Vault reference", "the secret exists and that the app's identity may read it"),
+    "@microsoft.appconfiguration(": (
+        "an App Configuration reference",
+        "the key exists with that label and that the app's identity may read it",
+    ),
+}
 # From azureopenai.env.example and local.settings.json.example.
 EXAMPLE_HOST, EXAMPLE_KEY = "//NAME.", "KEY-OF-THE-RESOURCE"
 # In characters.
@@ -34,6 +44,24 @@ class CallerKey:
 def quoted(text: str) -> str:
     """Return `text` in quotes for an error, or only its length if it may be a key in the wrong setting."""
     return repr(text) if len(text) <= LONGEST_QUOTE else f"a text of {len(text)} characters"
+
+
+def whole(text: str) -> str:
+    """Return a setting's text. Raise ValueError if it is an unresolved reference, or has quotes around it."""
+    for beginning, (name, check) in REFERENCES.items():
+        if text.lower().startswith(beginning):
+            raise ValueError(f"is {name} that did not resolve; check that {check}")
+    if QUOTES.fullmatch(text):
+        raise ValueError("has quotes around it; remove them")
+    return text
+
+
+def entry(text: str) -> str:
+    """Return an entry of a setting, or a part of one. Raise ValueError if it holds a reference, or has quotes around it."""
+    for beginning, (name, _) in REFERENCES.items():
+        if beginning in text.lower():
+            raise ValueError(f"holds {name} that did not resolve; a reference must be the whole setting")
+    return whole(text)
 
 
 def origin(text: str) -> str:
@@ -66,7 +94,7 @@ def api_version(text: str) -> str:
 
 
 def deployment_name(text: str) -> str:
-    """Return the name of a deployment, or an alias for one."""
+    """Return the name of a deployment."""
     # A name of dots would lead to another operation of the resource.
     if not NAME.fullmatch(text) or not text.strip("."):
         raise ValueError(f"{quoted(text)} is not a deployment's name; use 1 to 64 letters, digits, '-', '_' and '.'")
@@ -75,13 +103,16 @@ def deployment_name(text: str) -> str:
 
 def alias_pair(text: str) -> tuple[str, str]:
     """Return the alias and the deployment of alias=deployment; a deployment alone is its own alias."""
-    alias, _, deployment = text.partition("=")
-    return deployment_name(alias.strip()), deployment_name((deployment or alias).strip())
+    alias, _, deployment = (entry(part.strip()) for part in text.partition("="))
+    deployment = deployment_name(deployment or alias)
+    if not ALIAS.fullmatch(alias) or not alias.strip("."):
+        raise ValueError(f"{quoted(alias)} is not an alias; use 1 to 64 letters, digits, '-', '_', '.', ':' and '/'")
+    return alias, deployment
 
 
 def caller_key(text: str) -> CallerKey:
     """Return the caller's name and key of name=key."""
-    name, _, key = (part.strip() for part in text.partition("="))
+    name, _, key = (entry(part.strip()) for part in text.partition("="))
     if not NAME.fullmatch(name):
         raise ValueError("must be name=key, with a name of 1 to 64 letters, digits, '-', '_' and '.'")
     if len(key) < SHORTEST_CALLER_KEY:
@@ -91,8 +122,6 @@ def caller_key(text: str) -> CallerKey:
 
 def printable(text: str) -> str:
     """Return `text` if a header can hold it. The error does not repeat it, since it may be a secret."""
-    if text.startswith(UNRESOLVED_REFERENCE):
-        raise ValueError("holds a Key Vault reference that did not resolve; a reference must be the whole setting")
     if not PRINTABLE.fullmatch(text):
         raise ValueError("must be printable ASCII without blanks")
     return text

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from shared.settings.parsers import UNRESOLVED_REFERENCE, positive_integer, positive_number
+from shared.settings.parsers import entry, positive_integer, positive_number, whole
 
 DOTENV_FILE = Path(__file__).parents[2] / "azureopenai.env"
 
@@ -37,16 +37,14 @@ class SettingsReader:
         return [f"{self.dotenv.name} has {name}, which this app does not know; correct or remove it" for name in names]
 
     def text(self, name: str, default: str = "") -> str:
-        """Return the setting's text without surrounding blanks, or `default` where it is missing, empty or unresolved."""
+        """Return the setting's text without surrounding blanks, or `default` where it is missing, empty or unreadable."""
         self.known.add(name)
         text = (self.environ.get(name) or "").strip() or (self.file.get(name) or "").strip()
-        if text.startswith(UNRESOLVED_REFERENCE):
-            self.problems[name] = (
-                "is a Key Vault reference that did not resolve; check that the secret exists "
-                "and that the app's identity may read it"
-            )
+        try:
+            return whole(text) or default
+        except ValueError as exc:
+            self.problems[name] = str(exc)
             return default
-        return text or default
 
     def parsed[T](self, name: str, parse: Callable[[str], T], default: str = "") -> T | None:
         """Return the setting's value, parsed by `parse`, or None if it is missing or invalid."""
@@ -65,14 +63,14 @@ class SettingsReader:
             if required:
                 self.problems.setdefault(name, "is missing")
             return []
-        entries = [entry.strip() for entry in re.split(f"[{separators}]", text)] if separators else [text]
+        entries = [part.strip() for part in re.split(f"[{separators}]", text)] if separators else [text]
         if not all(entries):
             self.problems[name] = "has an empty entry; remove the extra separator"
             return []
         values: list[T] = []
-        for number, entry in enumerate(entries, start=1):
+        for number, part in enumerate(entries, start=1):
             try:
-                values.append(parse(entry))
+                values.append(parse(entry(part)))
             except ValueError as exc:
                 self.problems[name] = f"{exc} (entry {number} of {len(entries)})" if len(entries) > 1 else str(exc)
                 return []

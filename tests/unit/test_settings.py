@@ -1,13 +1,17 @@
 """Test that Settings.from_env reads the environment and the dotenv file, and reports every mistake in them."""
 
 import json
+import os
 import re
+import warnings
 from pathlib import Path
 
 import pytest
+from azure.identity import DefaultAzureCredential, EnvironmentCredential
 
 from shared.errors import SettingsError
-from shared.settings import Endpoint, Settings
+from shared.settings import SCHEDULE_NAME, Endpoint, Settings, health_check_schedule
+from shared.settings.checks import EARLIER_CREDENTIALS
 from tests.support.processes import PROJECT
 
 ENDPOINT = "https://name.openai.azure.com"
@@ -18,6 +22,7 @@ VALID = {
     "AZURE_OPENAI_API_VERSION": "2024-10-21",
     "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
 }
+QUOTED = "has quotes around it; remove them"
 REFERENCE = "@Microsoft.KeyVault(SecretUri=https://vault.vault.azure.net/secrets/key)"
 
 
@@ -216,6 +221,10 @@ def test_an_origin_is_normalized(url: str) -> None:
         ("https://[::1]x", "is not a URL"),
         ("ftp://name.com", "is not a URL"),
         (f"{ENDPOINT},", "empty entry"),
+        (
+            f"{ENDPOINT}|name.azure.com,{ENDPOINT}",
+            "is not a URL; it should look like https://NAME.openai.azure.com (entry 2 of 3)",
+        ),
         (REFERENCE, "Key Vault reference that did not resolve"),
     ],
 )
@@ -247,7 +256,12 @@ def test_dated_versions_previews_and_v1_are_accepted(version: str) -> None:
         ("AZURE_OPENAI_DEPLOYMENTS", "a=.", "is not a deployment's name"),
         ("MAX_CONCURRENT_CALLS", "٣", "must be a whole number"),
         ("AZURE_OPENAI_CHATGPT_DEPLOYMENT", "a" * 65, "is not a deployment's name"),
-        ("AZURE_OPENAI_DEPLOYMENTS", "a=b/c", "is not a deployment's name"),
+        ("AZURE_OPENAI_DEPLOYMENTS", "a=b/c", "'b/c' is not a deployment's name"),
+        ("AZURE_OPENAI_DEPLOYMENTS", "a=b:c", "'b:c' is not a deployment's name"),
+        ("AZURE_OPENAI_DEPLOYMENTS", "openai/gpt-4o", "is not a deployment's name"),
+        ("AZURE_OPENAI_DEPLOYMENTS", "a b=c", "'a b' is not an alias"),
+        ("AZURE_OPENAI_DEPLOYMENTS", "..=c", "'..' is not an alias"),
+        ("AZURE_OPENAI_CHATGPT_DEPLOYMENT", "openai/gpt-4o", "is not a deployment's name"),
         ("AZURE_OPENAI_DEPLOYMENTS", "a=b,a=c", "'a' two meanings"),
         ("AZURE_OPENAI_DEPLOYMENTS", "a,,b", "empty entry"),
         ("AZURE_CLIENT_ID", REFERENCE, "did not resolve"),
@@ -281,6 +295,142 @@ def test_a_bad_value_is_named(name: str, value: str, problem: str) -> None:
     assert KEY not in str(found)
 
 
+ALL = json.loads((PROJECT / "local.settings.json.example").read_text())["Values"]
+OWN = [name for name in ALL if name not in ("FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage", SCHEDULE_NAME)]
+
+
+@pytest.mark.parametrize("quotes", ['""', "''", "“”"])
+@pytest.mark.parametrize("name", OWN)
+def test_quotes_around_any_setting_are_named(name: str, quotes: str) -> None:
+    found = problems(**{name: quotes[0] + (ALL[name] or "a") + quotes[1]})
+    assert found == {name: QUOTED}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "where"),
+    [
+        ("AZURE_OPENAI_ENDPOINT", f"{ENDPOINT},'{ENDPOINT}'", " (entry 2 of 2)"),
+        ("AZURE_OPENAI_ENDPOINT", f'"{ENDPOINT}"|{ENDPOINT}', " (entry 1 of 2)"),
+        ("AZURE_OPENAI_KEY", f'{KEY},"{KEY}"', " (entry 2 of 2)"),
+        ("AZURE_OPENAI_DEPLOYMENTS", "other,'chat'", " (entry 2 of 2)"),
+        ("AZURE_OPENAI_DEPLOYMENTS", 'gpt-4o="chat"', ""),
+        ("AZURE_OPENAI_DEPLOYMENTS", "'gpt-4o'=chat", ""),
+        ("CALLER_KEYS", f"web={KEY},'app={KEY}-app'", " (entry 2 of 2)"),
+        ("CALLER_KEYS", f'web="{KEY}"', ""),
+        ("CALLER_KEYS", f"'web'={KEY}", ""),
+    ],
+)
+def test_quotes_around_an_entry_or_a_part_of_one_are_named(name: str, value: str, where: str) -> None:
+    assert problems(**{name: value}) == {name: QUOTED + where}
+
+
+def test_quotes_in_the_second_name_of_the_key_are_named() -> None:
+    assert problems(AZURE_OPENAI_KEY="", AZURE_OPENAI_API_KEY=f'"{KEY}"') == {"AZURE_OPENAI_API_KEY": QUOTED}
+
+
+def test_with_quotes_around_azure_no_key_is_asked_for() -> None:
+    assert problems(AUTHENTICATION='"AZURE"', AZURE_OPENAI_KEY="") == {"AUTHENTICATION": QUOTED}
+
+
+def test_quotes_around_the_schedule_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert health_check_schedule({SCHEDULE_NAME: '"0 0 * * * *"'}, Path("absent.env")) == "0 */5 * * * *"
+    assert f"{SCHEDULE_NAME} {QUOTED}" in caplog.text
+
+
+REFERENCES = {
+    "@Microsoft.KeyVault(SecretUri=https://vault.vault.azure.net/secrets/key)": "a Key Vault reference",
+    "@microsoft.keyvault(VaultName=vault;SecretName=key)": "a Key Vault reference",
+    "@Microsoft.AppConfiguration(Endpoint=https://a.azconfig.io; Key=k)": "an App Configuration reference",
+    "@MICROSOFT.APPCONFIGURATION(Endpoint=https://a.azconfig.io; Key=k)": "an App Configuration reference",
+}
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("name", OWN)
+def test_an_unresolved_reference_is_named_in_any_setting(name: str, reference: str) -> None:
+    found = problems(**{name: reference})
+    assert list(found) == [name]
+    assert found[name].startswith(f"is {REFERENCES[reference]} that did not resolve; check that ")
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AZURE_OPENAI_ENDPOINT", f"{ENDPOINT},"),
+        ("AZURE_OPENAI_ENDPOINT", f"{ENDPOINT}|"),
+        ("AZURE_OPENAI_KEY", "key-a,"),
+        ("AZURE_OPENAI_DEPLOYMENTS", "gpt-4o="),
+        ("AZURE_OPENAI_DEPLOYMENTS", "other,"),
+        ("CALLER_KEYS", "web="),
+        ("CALLER_KEYS", f"app={KEY},web="),
+    ],
+)
+def test_an_unresolved_reference_is_named_in_any_list(name: str, value: str, reference: str) -> None:
+    found = problems(**{name: value + reference})
+    assert list(found) == [name]
+    assert found[name].startswith(
+        f"holds {REFERENCES[reference]} that did not resolve; a reference must be the whole setting"
+    )
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["eastus2.api.cognitive.microsoft.com", "usgovvirginia.api.cognitive.microsoft.us", "chinaeast2.api.cognitive.azure.cn"],
+)
+def test_a_regional_endpoint_with_an_identity_causes_a_warning(host: str) -> None:
+    endpoints = {"AZURE_OPENAI_ENDPOINT": f"{ENDPOINT},https://{host}", "AZURE_OPENAI_TOKEN_SCOPE": "https://scope/.default"}
+    (warning,) = settings(**endpoints, AUTHENTICATION="AZURE").warnings
+    assert warning.startswith(f"Endpoint 2 is {host}, which accepts no Entra ID tokens; use the resource's own URL")
+    assert settings(**endpoints, AZURE_OPENAI_KEY="key-a,key-b").warnings == ()
+
+
+SERVICE_PRINCIPAL = {"AZURE_TENANT_ID": "tenant", "AZURE_CLIENT_ID": "client", "AZURE_CLIENT_SECRET": "a-secret"}
+
+
+@pytest.mark.parametrize("names", EARLIER_CREDENTIALS)
+@pytest.mark.parametrize("choice", ["", "prod", " Prod "])
+def test_credentials_before_the_managed_identity_cause_a_warning(names: tuple[str, ...], choice: str) -> None:
+    complete = dict.fromkeys(names, "a-secret")
+    (warning,) = settings(**complete, AUTHENTICATION="AZURE", AZURE_TOKEN_CREDENTIALS=choice).warnings
+    assert warning.startswith(
+        f"The app signs in with {', '.join(names)}, and not with its managed identity; remove {names[-1]}"
+    )
+    assert "a-secret" not in warning
+    assert settings(**complete).warnings == (), "with a key, nothing signs in"
+    for name in names:
+        assert settings(**complete | {name: ""}, AUTHENTICATION="AZURE").warnings == (), f"it needs {name} as well"
+
+
+@pytest.mark.parametrize("choice", ["ManagedIdentityCredential", "EnvironmentCredential", "dev"])
+def test_an_operator_who_chooses_the_credential_gets_no_warning(choice: str) -> None:
+    assert settings(**SERVICE_PRINCIPAL, AUTHENTICATION="AZURE", AZURE_TOKEN_CREDENTIALS=choice).warnings == ()
+
+
+@pytest.mark.parametrize("choice", ["", "prod", "ManagedIdentityCredential", "dev"])
+@pytest.mark.parametrize("names", [names for names in EARLIER_CREDENTIALS if "AZURE_CLIENT_CERTIFICATE_PATH" not in names])
+def test_azure_identity_tries_these_credentials_first(
+    names: tuple[str, ...], choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*names, "AZURE_TOKEN_CREDENTIALS"):
+        monkeypatch.setenv(name, choice if name == "AZURE_TOKEN_CREDENTIALS" else "11111111-2222-3333-4444-555555555555")
+    with warnings.catch_warnings():
+        # Signing in with a user's password is deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with DefaultAzureCredential() as credential:
+            chain = [type(part).__name__ for part in credential.credentials if is_configured(part)]
+    is_tried_first = "ManagedIdentityCredential" in chain and chain[0] != "ManagedIdentityCredential"
+    found = settings(**dict(os.environ), AUTHENTICATION="AZURE").warnings
+    assert bool(found) == is_tried_first == (choice in ("", "prod"))
+
+
+def is_configured(credential: object) -> bool:
+    """Return whether DefaultAzureCredential would ask this credential of its chain."""
+    if isinstance(credential, EnvironmentCredential):
+        return credential._credential is not None
+    return type(credential).__name__ != "FailedDACCredential"
+
+
 def test_numbers_and_booleans_are_parsed() -> None:
     found = settings(REQUEST_TIMEOUT_SECONDS="0.5", MAX_CONCURRENT_CALLS="7", STREAM_USAGE="True")
     assert (found.request_timeout, found.max_concurrent_calls, found.stream_usage) == (0.5, 7, True)
@@ -289,6 +439,13 @@ def test_numbers_and_booleans_are_parsed() -> None:
 def test_a_deployment_can_be_called_by_its_name_and_its_alias() -> None:
     found = settings(AZURE_OPENAI_DEPLOYMENTS="gpt-4o=prod-4o, embed-3")
     assert found.deployments == {"chat": "chat", "gpt-4o": "prod-4o", "prod-4o": "prod-4o", "embed-3": "embed-3"}
+
+
+def test_an_alias_may_contain_slashes_and_colons() -> None:
+    assert settings(AZURE_OPENAI_DEPLOYMENTS="openai/gpt-4o:latest=chat").deployments == {
+        "chat": "chat",
+        "openai/gpt-4o:latest": "chat",
+    }
 
 
 def test_an_alias_takes_precedence_over_a_deployment_of_the_same_name() -> None:

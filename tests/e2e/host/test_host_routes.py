@@ -35,6 +35,8 @@ class TestRouting:
             ("/api/echo", {}),
             ("/api/echo/one", {"first": "one"}),
             ("/api/echo/a%20b", {"first": "a b"}),
+            ("/api/echo/a%2Fb%3Ac", {"first": "a%2Fb:c"}),
+            ("/api/rest/a%2fb/c", {"path": "a%2fb/c"}),
             ("/api/rest/a/b/c", {"path": "a/b/c"}),
             ("/api/number/17", {"id": "17"}),
         ],
