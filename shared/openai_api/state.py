@@ -4,64 +4,44 @@ Only the endpoint that created it has it.
 """
 
 import re
-from typing import Any
+from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
 from shared.errors import INVALID_JSON
 from shared.openai_api.request_body import NULL, Fields
 from shared.upstream.affinity import key_of
+from shared.upstream.request import State
 
-# Found in an input that may refer to something. Inputs can be large, and most refer to nothing.
-REFERENCE = re.compile(rb'"(?:encrypted_content|file_id|id)"\s*:')
-
-
-class State:
-    """The references in a request, as keys (see `affinity`).
-
-    `needed` are those without which Azure cannot serve it. `repeated` are the ids of items that are there in full: Azure
-    rejects some of them if another resource has created them.
-    """
-
-    def __init__(self, fields: Fields) -> None:
-        self.needed: list[bytes] = []
-        self.repeated: list[bytes] = []
-        given = fields.get("input", NULL)
-        if REFERENCE.search(given):
-            self.read_input(decoded(given))
-        conversation = decoded(fields.get("conversation", NULL))
-        self.need(conversation.get("id") if isinstance(conversation, dict) else conversation)
-        self.need(decoded(fields.get("previous_response_id", NULL)))
-
-    def read_input(self, given: Any) -> None:
-        """Find the references in an input, at any depth."""
-        pending = [given]
-        while pending:
-            item = pending.pop()
-            if isinstance(item, dict):
-                self.read_item(item)
-                item = list(item.values())
-            if isinstance(item, list):
-                pending += reversed(item)
-
-    def read_item(self, item: dict[str, Any]) -> None:
-        self.need(item.get("encrypted_content"))
-        self.need(item.get("file_id"))
-        reference = item.get("id")
-        # A reference may lack its type. https://platform.openai.com/docs/api-reference/responses/create
-        if item.keys() == {"id"} or item.get("type", "") in (None, "item_reference") or str(reference).startswith("rs_"):
-            self.need(reference)
-        elif isinstance(reference, str):
-            self.repeated.append(key_of(reference))
-
-    def need(self, reference: object) -> None:
-        if reference and isinstance(reference, str):
-            self.needed.append(key_of(reference))
+# The references in an input, at any depth. The input is searched and not decoded, because millions of items would become as
+# many objects. Inside JSON strings quotes are escaped, so text never matches.
+REFERENCE = re.compile(rb'"(encrypted_content|file_id|id)"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
+# An item that is there by its id alone. https://platform.openai.com/docs/api-reference/responses/create
+ITEM_REFERENCE = re.compile(rb'"item_reference"|\{\s*"id"\s*:\s*"[^"]*"\s*(?:,\s*"type"\s*:\s*null\s*)?\}|"id"\s*:\s*"rs_')
+# More references than any conversation has.
+MOST_REFERENCES = 5000
 
 
-def decoded(raw: msgspec.Raw) -> Any:
+def state_of(fields: Fields) -> State:
+    """Return the state that a request refers to, in the order of the request."""
+    given = fields.get("input", NULL)
+    found = [(name, text(value)) for name, value in islice(matches(given), MOST_REFERENCES)]
+    conversation = fields.get("conversation", NULL)
+    named = [text(value) for _, value in matches(conversation)] or [text(conversation)]
+    named += [text(fields.get("previous_response_id", NULL))]
+    keys = [key_of(reference) for reference in (*(value for _, value in found), *named) if reference]
+    is_needed = any(named) or any(value for name, value in found if name != b"id")
+    return State(tuple(keys), is_needed or (bool(keys) and ITEM_REFERENCE.search(given) is not None))
+
+
+def matches(value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    return ((found[1], found[2]) for found in REFERENCE.finditer(value))
+
+
+def text(value: bytes | msgspec.Raw) -> str:
+    """Return a JSON string, empty for anything else."""
     try:
-        return msgspec.json.decode(raw)
+        return msgspec.json.decode(value, type=str)
     except INVALID_JSON:
-        # Azure rejects it.
-        return None
+        return ""

@@ -9,14 +9,16 @@ from azurefunctions.extensions.http.fastapi import Request
 from shared.errors import BadRequest, ResponseNotFound
 from shared.openai_api.models import deployment_for
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields
-from shared.openai_api.state import State
+from shared.openai_api.state import state_of
 from shared.settings import Settings
 from shared.upstream.affinity import key_of
 from shared.upstream.request import (
     CHAT_COMPLETIONS,
+    NO_STATE,
     RESPONSES,
     STORED_RESPONSE,
     InferenceCall,
+    State,
     is_since,
     path_of,
 )
@@ -36,6 +38,8 @@ RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # https://platform.openai.com/docs/api-reference/responses
 RESPONSE_QUERY = ("after", "before", "include_obfuscation", "limit", "order", "starting_after", "stream")
 RESPONSE_QUERY_LISTS = ("include",)
+# Bytes. Larger lists are not decoded, because millions of tools would become as many objects.
+LARGEST_TOOLS = 1024 * 1024
 # These tools name a server, a store, or a deployment besides the call's.
 TOOLS_WITH_RESOURCES = {"file_search", "image_generation", "mcp"}
 
@@ -61,7 +65,6 @@ def create_call(
     names_model = path == operation
     if names_model:
         fields["model"] = msgspec.Raw(msgspec.json.encode(deployment))
-    state = State(fields) if operation == RESPONSES else None
     return InferenceCall(
         operation=operation,
         path=path,
@@ -70,8 +73,7 @@ def create_call(
         headers=headers_to_send(request, stream=stream),
         caller=caller,
         stream=stream,
-        needed_state=tuple(state.needed) if state else (),
-        repeated_items=tuple(state.repeated) if state else (),
+        state=state_of(fields) if operation == RESPONSES else NO_STATE,
         names_own_resources=names_own_resources(fields),
         is_repeatable=is_repeatable(fields),
         hides_usage=adds_usage,
@@ -101,8 +103,11 @@ def names_own_resources(fields: Fields) -> bool:
     """Return whether the call names services of the caller's own, such as data sources and MCP servers."""
     if any(name.lower() == "data_sources" for name in fields):
         return True
+    given = fields.get("tools", NULL)
+    if len(given) > LARGEST_TOOLS:
+        return True
     try:
-        tools = msgspec.json.decode(fields.get("tools", NULL), type=list[Tool] | None) or []
+        tools = msgspec.json.decode(given, type=list[Tool] | None) or []
     except (msgspec.DecodeError, RecursionError):
         return False
     return any(tool.type in TOOLS_WITH_RESOURCES for tool in tools)
@@ -133,7 +138,7 @@ def stored_response_call(request: Request, *, caller: str, part: str = "") -> In
         stream=stream,
         method=request.method,
         query=query,
-        needed_state=(key_of(response_id),),
+        state=State((key_of(response_id),), is_needed=True),
     )
 
 

@@ -119,8 +119,8 @@ class Failover:
         known, and throttling does not change the order, because the others lack the state.
         """
         now = time.monotonic()
-        known = self.affinity.endpoint_of((*call.repeated_items, *call.needed_state))
-        is_bound = known is not None or bool(call.needed_state)
+        known = self.affinity.endpoint_of(call.state.keys)
+        is_bound = known is not None or call.state.is_needed
 
         def rank(endpoint: EndpointClient) -> tuple[bool, float, int, int, float]:
             cooldowns = [c for c in endpoint.cooldowns_of(call.deployment) if not (is_bound and c.is_throttling)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 # The API without dated versions, by its name in AZURE_OPENAI_API_VERSION.
 V1 = "v1"
@@ -29,6 +30,19 @@ def is_since(api_version: str, date: str) -> bool:
     return api_version == V1 or api_version >= date
 
 
+class State(NamedTuple):
+    """What a call refers to and only one endpoint has, such as a stored response, as keys (see `affinity`)."""
+
+    keys: tuple[bytes, ...] = ()
+    is_needed: bool = False
+    """Whether Azure needs it to serve the call. Otherwise, the keys are those of items that the call contains in full. Azure
+    rejects some of them if another resource has created them.
+    """
+
+
+NO_STATE = State()
+
+
 @dataclass(frozen=True, kw_only=True)
 class InferenceCall:
     """A call: the operation and its path, the deployment, the body, the caller, and the form of the response."""
@@ -44,10 +58,7 @@ class InferenceCall:
     """The caller's name in the log; empty for the app itself."""
     stream: bool = False
     method: str = "POST"
-    needed_state: tuple[bytes, ...] = ()
-    """Keys (see `affinity`) of what the call refers to and only one endpoint has, such as a stored response."""
-    repeated_items: tuple[bytes, ...] = ()
-    """Keys of items that the call contains in full. The endpoint that created them is the one that surely accepts them."""
+    state: State = NO_STATE
     names_own_resources: bool = False
     """Whether it names services of the caller's own, whose failures say nothing about the endpoint."""
     is_repeatable: bool = True

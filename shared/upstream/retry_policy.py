@@ -233,7 +233,8 @@ def kind_of(status: int, error: ErrorDetail, *, retry_after: float | None, call:
 
 def kind_of_request_error(status: int, error: ErrorDetail, call: InferenceCall) -> Kind:
     """Return the kind of a 400 or 404, whose reason is in the code or only in the message."""
-    code, message = plain(error.code), error.message
+    # Enough of a message that may quote a whole request.
+    code, message = plain(error.code), error.message[:1000]
     if code == "modeldeprecated":
         return Kind.RETIRED
     if code in MISSING_DEPLOYMENT_CODES or MISSING_DEPLOYMENT.match(message):
@@ -245,7 +246,7 @@ def kind_of_request_error(status: int, error: ErrorDetail, call: InferenceCall) 
     if code in UNKNOWN_STATE_CODES or UNKNOWN_STATE.search(message):
         return Kind.UNKNOWN_STATE
     if status == 404 and call.operation in (RESPONSES, STORED_RESPONSE):
-        return Kind.UNKNOWN_STATE if call.needed_state else Kind.CALLER
+        return Kind.UNKNOWN_STATE if call.state.is_needed else Kind.CALLER
     return Kind.CALLER if status == 400 else Kind.OTHER
 
 

@@ -10,7 +10,7 @@ import pytest
 from local.simulator import payloads
 from shared.errors import ErrorDetail, UpstreamErrorResponse, error_in
 from shared.settings import Settings
-from shared.upstream.request import InferenceCall
+from shared.upstream.request import InferenceCall, State
 from shared.upstream.retry_policy import FailedAttempt, Kind, Rank, as_error_response, classify
 from tests.support.calls import chat_call
 from tests.support.pages import page, table
@@ -26,7 +26,9 @@ SETTINGS = Settings.from_env(
 )
 CHAT = chat_call()
 RESPONSES = chat_call(operation="responses", path="responses")
-STORED = chat_call(operation="stored_response", path="responses/resp_1", deployment="", needed_state=(b"key",))
+STORED = chat_call(
+    operation="stored_response", path="responses/resp_1", deployment="", state=State((b"key",), is_needed=True)
+)
 OWN = chat_call(names_own_resources=True)
 
 type Case = tuple[InferenceCall, int, Any, dict[str, str]]
