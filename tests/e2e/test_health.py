@@ -148,6 +148,24 @@ def test_the_reason_names_a_missing_role_and_the_identity(keyless: LocalApp) -> 
     assert USER_ASSIGNED in reason
 
 
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ({"status": 403, "body": payloads.NETWORK_RULES}, "network rules exclude this app"),
+        ({"status": 403, "body": payloads.VIRTUAL_NETWORK}, "network rules exclude this app"),
+        ({"status": 400, "body": payloads.NO_CUSTOM_SUBDOMAIN}, "a regional endpoint accepts no tokens"),
+        ({"status": 403, "body": payloads.PERMISSION_DENIED}, "'Cognitive Services OpenAI User'"),
+    ],
+)
+def test_the_network_is_not_mistaken_for_the_role(keyless: LocalApp, script: Json, reason: str) -> None:
+    keyless.model.script({**script, "times": 2})
+    assert ready(keyless) == (503, "unhealthy")
+    assert reason in detail(keyless)["endpoints"][0]["reason"]
+    code = "upstream_auth" if "Services" in reason else "upstream_network"
+    assert keyless.chat({"prompt": "Hello"}).json()["error"]["code"] == code
+    keyless.wait_for(reason)
+
+
 @pytest.mark.parametrize("script", [{"status": 400, "times": 99}, {"status": 500, "times": 99}, {"hang": True, "times": 99}])
 def test_a_failing_identity_endpoint_is_reported_within_the_probes_deadline(keyless: LocalApp, script: Json) -> None:
     keyless.identity.script(script)
