@@ -38,30 +38,14 @@ DEFAULT_COOLDOWN = 10.0
 MAX_COOLDOWN = 86400.0
 NUMBER = re.compile(r"\d{1,12}(\.\d+)?")
 
-# Codes of errors in a stream, without `_` and in lower case.
-THROTTLING_CODES = {
-    "429",
-    "insufficientquota",
-    "quotaexceeded",
-    "ratelimiterror",
-    "ratelimitexceeded",
-    "ratelimitreached",
-    "slowdown",
-    "toomanyrequests",
-}
-SERVER_CODES = {
-    "badgateway",
-    "gatewaytimeout",
-    "internalerror",
-    "internalservererror",
-    "modeloverloaded",
-    "overloaded",
-    "overloadederror",
-    "serverisoverloaded",
-    "servererror",
-    "serviceunavailable",
-    "timeout",
-}
+# Codes of errors in a body, without `_` and in lower case.
+THROTTLING_CODES = re.compile(
+    "insufficientquota|nocapacity|quotaexceeded|ratelimit(?:error|exceeded|reached)|slowdown|toomanyrequests"
+)
+SERVER_CODES = re.compile(
+    "badgateway|gatewaytimeout|internal(?:server)?error|(?:model)?overloaded(?:error)?|serverbusy|servererror"
+    "|serverisoverloaded|serviceunavailable|timeout"
+)
 MISSING_DEPLOYMENT_CODES = {"deploymentnotfound", "modelnotfound", "unknownmodel"}
 UNKNOWN_STATE_CODES = {"previousresponsenotfound", "invalidencryptedcontent"}
 
@@ -348,9 +332,9 @@ def status_of(error: ErrorDetail) -> int:
     code, kind = plain(error.code), plain(error.type)
     if re.fullmatch("[45][0-9][0-9]", code):
         return int(code)
-    if code in THROTTLING_CODES or kind in THROTTLING_CODES:
+    if THROTTLING_CODES.fullmatch(code) or THROTTLING_CODES.fullmatch(kind):
         return 429
-    if code in SERVER_CODES or kind in SERVER_CODES:
+    if SERVER_CODES.fullmatch(code) or SERVER_CODES.fullmatch(kind):
         return 500
     if code in MISSING_DEPLOYMENT_CODES:
         return 404
