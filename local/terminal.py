@@ -67,11 +67,15 @@ async def ask(port: int, host: Host, prompt: str) -> None:
     headers = {"x-functions-key": host.keys.host} if host.keys else {}
     key = f" -H {shlex.quote(f'x-functions-key: {host.keys.host}')}" if host.keys else ""
     print(f"$ curl -N {url}{key} -d {shlex.quote(body)}", flush=True)
+    reports_error = False
     try:
         async with aiohttp.ClientSession() as session, session.post(url, data=body.encode(), headers=headers) as response:
             async for line in response.content:
                 print(line.decode(), end="", flush=True)
+                reports_error = reports_error or line.startswith(b'data: {"error"')
     except aiohttp.ClientError as exc:
-        print(f"The response was interrupted: {exc}")
+        # After an error event, the app leaves the response unfinished.
+        if not reports_error:
+            print(f"The response was interrupted: {exc}")
     page = host.path("playground_page")
     print(f"\nChat page: http://localhost:{port}/{page}    Ctrl-C stops.\n" if page else "", flush=True)

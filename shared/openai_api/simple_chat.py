@@ -229,11 +229,9 @@ class ChatDeltas(StreamFilter):
         return whole(text)
 
     def end(self) -> bytes:
-        if self.is_complete:
-            return b""
         # Complete a last event that lacks its blank line, or whose final \r still waits for a \n.
         output = self.feed(b"\n\n")
-        if not self.is_complete:
+        if self.progress not in (Progress.FINISHED, Progress.FAILED):
             raise StreamInterrupted
         return output
 

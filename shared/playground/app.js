@@ -164,11 +164,7 @@ async function streamReply() {
     for await (const data of events(response)) {
       if (data === "[DONE]") { ended = true; continue; }
       const chunk = JSON.parse(data);
-      if (chunk.error) {
-        // The app's own message would repeat the page's.
-        const detail = chunk.error.code === "stream_broken" ? "" : String(chunk.error.message ?? "");
-        throw new ChatError(INTERRUPTED, { detail });
-      }
+      if (chunk.error) throw new ChatError(INTERRUPTED, { detail: String(chunk.error.message ?? "") });
       usage = chunk.usage ?? usage;
       for (const choice of chunk.choices ?? []) {
         reason = choice.finish_reason ?? reason;

@@ -1,1 +1,1 @@
-"""Relay server-sent events from Azure to the client."""
+"""Send Azure's responses to the client: streams of events, and whole bodies."""

@@ -10,10 +10,13 @@ import aiohttp
 import pytest
 
 from shared.errors import UpstreamAuthError
+from shared.streaming import sse
 from shared.upstream.response_body import ResponseBody
 from shared.upstream.token_provider import TokenProvider, default_credential
 from shared.upstream.transport import HttpClient
+from tests.support.contract import error_of
 from tests.support.processes import LocalApp, local_app
+from tests.support.streams import read_unfinished, rest_of_unfinished
 from tests.support.upstreams import Upstreams
 
 ERROR = b'{"error":{"code":"429","message":"slow down"}}'
@@ -111,6 +114,14 @@ BROKEN = {
 }
 
 
+def chat_text(app: LocalApp, stream: bool) -> tuple[int, str]:
+    """Return the status and the text of a chat. Fail if it is a stream that ends in order."""
+    with app.http.stream("POST", "/api/chat", json={"prompt": "Hello", "stream": stream}) as response:
+        is_unfinished = response.headers["content-type"].startswith("text/event-stream")
+        content = read_unfinished(response) if is_unfinished else response.read()
+        return response.status_code, content.decode()
+
+
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_response_is_an_error_and_frees_its_slot(
@@ -118,14 +129,14 @@ def test_a_broken_response_is_an_error_and_frees_its_slot(
 ) -> None:
     raw.response = BROKEN[name]
     for _ in range(3):
-        response = raw_app.chat({"prompt": "Hello", "stream": stream})
-        if response.status_code == 200:
-            assert '"code":"stream_broken"' in response.text
-            assert "[DONE]" not in response.text
+        status, text = chat_text(raw_app, stream)
+        if status == 200:
+            assert '"code":"stream_broken"' in text
+            assert "[DONE]" not in text
         else:
-            assert response.status_code == 502
-            assert response.json()["error"]["code"] in ("upstream_unreachable", "upstream_error")
-        assert "localhost" not in response.text
+            assert status == 502
+            assert json.loads(text)["error"]["code"] in ("upstream_unreachable", "upstream_error")
+        assert "localhost" not in text
 
 
 @pytest.mark.parametrize(
@@ -146,8 +157,8 @@ def test_the_log_does_not_quote_invalid_http(raw: RawUpstream, raw_app: LocalApp
 @pytest.mark.parametrize("stream", [True, False])
 def test_malformed_chunked_encoding_ends_the_response_at_once(raw: RawUpstream, raw_app: LocalApp, stream: bool) -> None:
     raw.response, raw.later, raw.closes = STREAM + b"\r\n" + chunked(CHUNK), b"zz\r\n", False
-    response = raw_app.chat({"prompt": "Hello", "stream": stream})
-    assert ("stream_broken" if stream else "upstream_unreachable") in response.text
+    _, text = chat_text(raw_app, stream)
+    assert ("stream_broken" if stream else "upstream_unreachable") in text
     # The invalid bytes end it, not the time-out of an idle stream.
     raw_app.wait_for("error=stream_broken cause=ClientPayloadError" if stream else "status=502 error=upstream_unreachable")
 
@@ -220,20 +231,66 @@ def test_nothing_follows_done(raw: RawUpstream, raw_app: LocalApp, extra: bytes,
 @pytest.mark.parametrize("path", ["/api/chat", "/api/v1/chat/completions"])
 def test_a_stream_truncated_within_an_event_ends_with_an_error(raw: RawUpstream, raw_app: LocalApp, path: str) -> None:
     raw.response = STREAM + b"\r\n" + chunked(CHUNK + b'data: {"choi') + b"0\r\n\r\n"
-    response = raw_app.http.post(path, json={"messages": [{"role": "user", "content": "Hi"}], "stream": True})
-    *_, last = response.text.strip().split("\n\n")
-    assert json.loads(last.removeprefix("data: "))["error"]["code"] == "stream_broken"
+    body = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    with raw_app.http.stream("POST", path, json=body) as response:
+        *_, last = sse.data_of(read_unfinished(response))
+    assert json.loads(last)["error"]["code"] == "stream_broken"
     raw_app.wait_for("error=stream_broken cause=StreamInterrupted")
 
 
-@pytest.mark.parametrize("event", [b'data: {"error":{"message":"Azure\'s own"}}\n\n', b"data: garbage\n\n"])
-def test_an_event_without_a_chunk_ends_a_chat_with_an_error(raw: RawUpstream, raw_app: LocalApp, event: bytes) -> None:
-    raw.response = STREAM + b"\r\n" + chunked(CHUNK + event + CHUNK + DONE) + b"0\r\n\r\n"
+@pytest.mark.parametrize(
+    ("event", "code", "outcome"),
+    [
+        (b'{"error":{"message":"Azure\'s own"}}', "upstream_error", "upstream_error "),
+        (
+            b'{"error":{"message":"Azure\'s own","code":"server_error"}}',
+            "server_error",
+            "upstream_error cause=server_error ",
+        ),
+        (b"garbage", "stream_broken", "stream_broken cause=StreamInterrupted "),
+    ],
+)
+def test_an_event_without_a_chunk_ends_a_chat_with_an_error(
+    raw: RawUpstream, raw_app: LocalApp, event: bytes, code: str, outcome: str
+) -> None:
+    raw.response = STREAM + b"\r\n" + chunked(CHUNK + b"data: " + event + b"\n\n" + CHUNK + DONE) + b"0\r\n\r\n"
     with raw_app.stream_chat() as events:
         assert next(events) == '{"delta":"chunk"}'
-        (last,) = events
-    assert json.loads(last)["error"]["code"] == "stream_broken"
+        (last,) = rest_of_unfinished(events)
+    assert json.loads(last)["error"]["code"] == code
     assert "own" not in last
+    raw_app.wait_for(f" error={outcome}")
+
+
+@pytest.mark.parametrize("end", [b"0\r\n\r\n", b""])
+def test_a_message_that_helps_the_caller_is_passed_on(raw: RawUpstream, raw_app: LocalApp, end: bytes) -> None:
+    error = b'data: {"error":{"message":"Slow down","code":"rate_limit_exceeded"}}\n\n'
+    raw.response = STREAM + b"\r\n" + chunked(CHUNK + error) + end
+    with raw_app.stream_chat() as events:
+        assert next(events) == '{"delta":"chunk"}'
+        (last,) = rest_of_unfinished(events)
+    assert error_of(last.encode())["message"] == "Slow down"
+
+
+def test_characters_and_contents_of_any_form_reach_a_chat(raw: RawUpstream, raw_app: LocalApp) -> None:
+    chunks = (
+        b'{"choices":null,"id":null,"model":null}',
+        b'{"choices":[{"delta":{"content":"a\\ud83d"}}]}',
+        b'{"choices":[{"delta":{"content":"\\ude00b"}}]}',
+        b'{"choices":[{"delta":{"content":[{"type":"text","text":"c"}]}}]}',
+    )
+    events = b"".join(b"data: " + chunk + b"\n\n" for chunk in chunks)
+    raw.response = STREAM + b"\r\n" + chunked(events + DONE) + b"0\r\n\r\n"
+    with raw_app.stream_chat() as deltas:
+        *texts, _, _ = deltas
+    assert "".join(json.loads(text)["delta"] for text in texts) == "a😀bc"
+
+
+def test_a_whole_reply_with_half_a_character_reaches_a_chat(raw: RawUpstream, raw_app: LocalApp) -> None:
+    body = b'{"id":null,"choices":[{"message":{"content":[{"type":"text","text":"a\\ud83d"}]}}],"usage":{"prompt_tokens":3}}'
+    raw.response = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    assert raw_app.chat({"prompt": "Hello"}).json()["reply"] == "a�"
+    raw_app.wait_for(" input_tokens=3 ")
 
 
 def test_an_interruption_after_done_is_ignored(raw: RawUpstream, raw_app: LocalApp) -> None:
@@ -249,9 +306,9 @@ def test_a_success_status_without_a_completion_is_an_error(
     raw: RawUpstream, raw_app: LocalApp, status: int, stream: bool
 ) -> None:
     raw.response = b"HTTP/1.1 %d X\r\ncontent-type: text/event-stream\r\n\r\n" % status
-    response = raw_app.chat({"prompt": "Hello", "stream": stream})
-    assert response.status_code == (200 if stream else 502)
-    assert "stream_broken" in response.text if stream else "upstream_error" in response.text
+    code, text = chat_text(raw_app, stream)
+    assert code == 502 or stream
+    assert "stream_broken" in text if code == 200 else "upstream_" in text
 
 
 def test_an_event_of_8_megabytes_is_forwarded(raw: RawUpstream, raw_app: LocalApp) -> None:

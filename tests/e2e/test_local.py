@@ -52,6 +52,18 @@ def test_ask_prints_a_streamed_reply(folder: Path) -> None:
         assert app.stop() == 0
 
 
+def test_ask_prints_the_error_of_an_interrupted_stream_and_no_other(app: LocalApp, folder: Path) -> None:
+    settings = settings_for(app)
+    app.model.script({"reply": "one and two", "cut": 1})
+    asking = LocalApp(start_local(copy_app(folder), "--port", "0", "--ask", "Hello", **settings))
+    try:
+        asking.wait_for('"code":"stream_broken"')
+        asking.wait_for("    Ctrl-C stops.")
+        assert "The response was interrupted" not in asking.output
+    finally:
+        asking.stop()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("state", ["idle", "streaming", "waiting for a token"])
 def test_a_signal_stops_it_and_leaves_no_process_and_no_open_port(folder: Path, number: signal.Signals, state: str) -> None:

@@ -258,7 +258,9 @@ def test_langchain_chats_streams_and_embeds(keyed_app: LocalApp) -> None:
 @needs_node
 def test_the_javascript_sdk_works_as_well(keyed_app: LocalApp) -> None:
     keyed_app.model.clear()
-    keyed_app.model.script({"reply": "Hello to you"}, {"reply": "one and two"})
+    keyed_app.model.script(
+        {"reply": "Hello to you"}, {"reply": "one and two"}, {}, *[{"reply": "one and two", "cut": 1}] * 2
+    )
     run = subprocess.run(
         ["node", "client.js"],
         cwd=NODE_FOLDER,
@@ -275,4 +277,5 @@ def test_the_javascript_sdk_works_as_well(keyed_app: LocalApp) -> None:
         "chunks": ["", "one and", " two"],
         "dimensions": 1536,
         "error": "NotFoundError",
+        "interrupted": dict.fromkeys(("chat", "responses"), "The stream was interrupted before its end. Try again."),
     }

@@ -94,6 +94,14 @@ class TestStreamUsage:
         gateway.http.post(path, json=body, headers=CALLER).raise_for_status()
         assert b"stream_options" not in usage_model.journal()[0].body
 
+    @pytest.mark.parametrize("path", [CHAT, "/api/chat"])
+    def test_usage_is_not_requested_with_data_sources(self, gateway: Gateway, usage_model: Simulator, path: str) -> None:
+        usage_model.script({"raw": "data: [DONE]\n\n", "headers": {"content-type": "text/event-stream"}, "times": 2})
+        for sources, is_requested in (([{"type": "azure_search"}], False), (None, True)):
+            body = {**MESSAGES, "stream": True, "data_sources": sources}
+            gateway.http.post(path, json=body, headers=CALLER).raise_for_status()
+            assert ("stream_options" in msgspec.json.decode(usage_model.journal()[-1].body)) == is_requested
+
     def test_usage_is_not_requested_from_api_versions_without_it(self, gateway: Gateway, model: Simulator) -> None:
         gateway.configure(model.url, STREAM_USAGE="true", AZURE_OPENAI_API_VERSION="2024-06-01")
         gateway.http.post(CHAT, json={**MESSAGES, "stream": True}, headers=CALLER).raise_for_status()

@@ -1,4 +1,4 @@
-// Get models, a chat, a stream, an embedding and an error with OpenAI's SDK for JavaScript. Print the results as JSON.
+// Get models, a chat, a stream, an embedding, an error and two streams that break with OpenAI's SDK for JavaScript. Print the results as JSON.
 import OpenAI from "openai";
 
 const client = new OpenAI({ maxRetries: 0 });
@@ -25,6 +25,19 @@ try {
   error = exception.constructor.name;
 }
 
+const interrupted = {};
+const broken = {
+  chat: () => client.chat.completions.create({ model: "gpt-4o", messages, stream: true }),
+  responses: () => client.responses.create({ model: "gpt-4o", input: "Hello", stream: true }),
+};
+for (const [name, create] of Object.entries(broken)) {
+  try {
+    for await (const event of await create());
+  } catch (exception) {
+    interrupted[name] = exception.message;
+  }
+}
+
 console.log(
   JSON.stringify({
     models,
@@ -32,5 +45,6 @@ console.log(
     chunks,
     dimensions: embedding.data[0].embedding.length,
     error,
+    interrupted,
   }),
 );

@@ -247,7 +247,8 @@ def test_other_errors_do_not_end_a_stream(whole_events: WholeEvents, data: str) 
 def test_the_chat_endpoint_reports_azures_code_and_a_message_for_the_caller(
     chat_deltas: ChatDeltas, detail: dict[str, str], code: str, message: str | None, rest: bytes
 ) -> None:
-    delta, *others = sse.data_of(chat_deltas.feed(CHUNK + error_event(**detail) + rest) + chat_deltas.feed(rest))
+    output = chat_deltas.feed(CHUNK + error_event(**detail) + rest) + chat_deltas.feed(rest) + chat_deltas.end()
+    delta, *others = sse.data_of(output)
     assert delta == b'{"delta":"text"}'
     (error,) = (json.loads(data)["error"] for data in others)
     assert error["code"] == code

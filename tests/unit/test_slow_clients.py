@@ -1,6 +1,7 @@
 """Test that no client keeps a response going for too long, on the runtime's web server and real sockets."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +19,7 @@ from shared.streaming import event_stream
 from shared.telemetry import library_loggers
 from shared.upstream.failover import Failover
 from tests.support.calls import chat_call
+from tests.support.processes import PROJECT
 
 pytestmark = pytest.mark.anyio
 
@@ -136,6 +138,12 @@ async def test_a_slow_client_is_reset_when_the_time_is_up(
     output = capfd.readouterr()
     assert "status=200 error=stream_too_long" in output.out
     assert "without completing" not in output.err
+
+
+async def test_the_time_of_a_response_is_up_well_before_the_hosts(failover: Failover) -> None:
+    hours, minutes, seconds = map(int, json.loads((PROJECT / "host.json").read_text())["functionTimeout"].split(":"))
+    # Another 240 s may pass before the host notices that a client reads nothing.
+    assert failover.settings.stream_seconds + event_stream.LAST_EVENT_TIMEOUT + 240 < (hours * 60 + minutes) * 60 + seconds
 
 
 async def test_a_client_that_stalls_is_reset(server: Server, capfd: pytest.CaptureFixture[str]) -> None:

@@ -29,11 +29,24 @@ def test_an_interrupted_reply_stays_visible_and_can_be_tried_again(chat: Page, m
     model.script({"reply": "one and two and three", "cut": 1})
     send_message(chat, "Hello")
     expect(chat.get_by_role("alert")).to_contain_text("The reply was interrupted.")
+    expect(chat.get_by_role("alert")).to_contain_text("The stream was interrupted before its end.")
     expect(chat.locator("article .text").last).to_have_text("one and")
     chat.get_by_role("button", name="Try again").click()
     expect(chat.get_by_role("article")).to_have_count(2)
     expect(chat.get_by_role("alert")).to_have_count(0)
     assert request_body(model)["messages"] == [{"role": "user", "content": "Hello"}]
+
+
+def test_the_message_of_an_error_in_the_stream_is_shown(chat: Page, gateway: Gateway, model: Simulator) -> None:
+    gateway.configure(model.url, CALLER_KEYS="", STREAM_IDLE_SECONDS="0.5")
+    chunk = '{"choices":[{"delta":{"content":"one"}}]}'
+    error = '{"error":{"code":"rate_limit_exceeded","message":"Slow down"}}'
+    headers = {"content-type": "text/event-stream"}
+    model.script({"raw": f"data: {chunk}\n\ndata: {error}\n\n", "headers": headers}, {"step": True})
+    for expected in ("Slow down", "The model sent nothing for 0.5 seconds"):
+        send_message(chat, "Hello")
+        expect(chat.get_by_role("alert")).to_contain_text(expected)
+        model.permit()
 
 
 def test_a_filtered_message_is_reported_and_left_out_of_the_next_request(chat: Page, model: Simulator) -> None:
