@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.openai_routes import BEARER, BODIES, BODY, CHAT, OLD_KEY, read_status
 from tests.support.processes import LocalApp, Simulator
+from tests.support.streams import read_unfinished
 from tests.support.upstreams import CALLER_KEY, Gateway
 
 
@@ -139,8 +140,11 @@ class TestCallerKeys:
 
     def test_the_log_has_the_callers_name_but_no_key(self, dated: LocalApp) -> None:
         dated.model.script({"status": 500}, {"reset": True, "times": 2}, {"status": 401}, {"reply": "one and two", "cut": 1})
-        for body in (BODY, BODY, BODY, BODY[:-1] + b',"stream":true}'):
-            dated.http.post(CHAT, content=body, headers={"api-key": OLD_KEY})
+        for _ in range(3):
+            dated.http.post(CHAT, content=BODY, headers={"api-key": OLD_KEY})
+        body = BODY[:-1] + b',"stream":true}'
+        with dated.http.stream("POST", CHAT, content=body, headers={"api-key": OLD_KEY}) as response:
+            read_unfinished(response)
         dated.wait_for("Endpoint 1, called by team-a, responded with 500")
         dated.wait_for("No response from endpoint 1 to team-a")
         dated.wait_for("Endpoint 1, called by team-a, responded with 401 PermissionDenied: check AZURE_OPENAI_KEY")

@@ -119,7 +119,11 @@ async def soak(
             if rng.random() < FAULT_RATE:
                 await asyncio.to_thread(model.script, rng.choice(FAULTS))
             body = {**BODY, "stream": number % 2 == 0, "max_tokens": number}
-            status, _ = await post(client, gateway.app.url + (CHAT if number % 3 else "/api/chat"), body)
+            try:
+                status, _ = await post(client, gateway.app.url + (CHAT if number % 3 else "/api/chat"), body)
+            except aiohttp.ClientPayloadError:
+                # A stream that was cut off.
+                status = 200
             statuses[status] += 1
             if number % 1000 == 0:
                 await asyncio.to_thread(model.clear)

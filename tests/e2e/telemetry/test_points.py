@@ -9,6 +9,7 @@ import pytest
 from tests.support.gateway_calls import CALLER, CHAT, MESSAGES
 from tests.support.processes import Json, Simulator, eventually
 from tests.support.recorder import DURATION, FIRST_CHUNK, TOKENS, collect_telemetry, wait_for_telemetry
+from tests.support.streams import read_unfinished
 from tests.support.upstreams import CALLER_KEY, Gateway, Upstreams
 
 
@@ -173,9 +174,18 @@ class TestPoints:
 
     def test_an_interrupted_stream_is_recorded_as_an_error(self, gateway: Gateway, model: Simulator) -> None:
         model.script({"reply": "one and two and three", "cut": 1})
-        gateway.http.post(CHAT, json={**MESSAGES, "stream": True}, headers=CALLER)
+        with gateway.http.stream("POST", CHAT, json={**MESSAGES, "stream": True}, headers=CALLER) as response:
+            read_unfinished(response)
         (point,) = (p for p in wait_for_telemetry(gateway)["points"] if p["metric"] == DURATION)
         assert point["attributes"]["error.type"] == "stream_broken"
+
+    def test_a_stream_that_takes_too_long_is_recorded_as_an_error(self, gateway: Gateway, model: Simulator) -> None:
+        gateway.configure(model.url, STREAM_SECONDS="0.5")
+        model.script({"reply": "one and two and three", "pace": 0.4})
+        with gateway.http.stream("POST", CHAT, json={**MESSAGES, "stream": True}, headers=CALLER) as response:
+            read_unfinished(response)
+        (point,) = (p for p in wait_for_telemetry(gateway)["points"] if p["metric"] == DURATION)
+        assert point["attributes"]["error.type"] == "stream_too_long"
 
     @pytest.mark.parametrize(
         ("path", "event"),
@@ -187,9 +197,12 @@ class TestPoints:
     def test_an_error_event_from_azure_is_recorded_as_an_error(
         self, gateway: Gateway, model: Simulator, path: str, event: str
     ) -> None:
-        raw = f'data: {{"choices":[],"model":"a"}}\n\ndata: {event}\n\n'
+        output = '{"choices":[{"delta":{"content":"a"}}],"type":"response.output_text.delta","model":"a"}'
+        raw = f"data: {output}\n\ndata: {event}\n\n"
         model.script({"raw": raw, "headers": {"content-type": "text/event-stream"}})
-        gateway.http.post(path, json={**MESSAGES, "input": "Hello", "stream": True}, headers=CALLER)
+        body = {**MESSAGES, "input": "Hello", "stream": True}
+        with gateway.http.stream("POST", path, json=body, headers=CALLER) as response:
+            read_unfinished(response)
         (point,) = (p for p in wait_for_telemetry(gateway)["points"] if p["metric"] == DURATION)
         assert point["attributes"]["error.type"] == "upstream_error"
 
