@@ -58,6 +58,13 @@ def test_an_interrupted_stream_has_its_chunks_and_one_error_event(
     assert "without completing" not in gateway.app.output
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_no_proxy_may_cache_transform_or_buffer_a_stream(gateway: Gateway, model: Simulator, path: str) -> None:
+    with streamed(gateway, path) as response:
+        assert response.headers["cache-control"] == "no-cache, no-transform"
+        assert response.headers["x-accel-buffering"] == "no"
+
+
 def test_the_sdk_gets_the_chunks_of_an_interrupted_stream_and_raises(gateway: Gateway, model: Simulator) -> None:
     model.script({"reply": "one and two and three", "cut": 2})
     with sdk(gateway) as client:
