@@ -1,6 +1,9 @@
 """Read a request's body within its limits, and parse its top-level fields."""
 
 import asyncio
+import codecs
+import json
+import re
 
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request
@@ -11,15 +14,20 @@ from shared.settings import Settings
 
 Fields = dict[str, msgspec.Raw]
 NULL = msgspec.Raw(b"null")
+# An escape of half a surrogate pair, in JSON without escaped backslashes.
+HALF_PAIR = re.compile(rb"\\u[dD][89abAB]\w\w(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]\w\w)\\u[dD][c-fC-F]\w\w")
+REPLACEMENT = rb"\ufffd"
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
-    """Return the body. Raise `RequestTooLarge`, `RequestTimeout`, `UnsupportedEncoding` or `ClientDisconnected`.
+    """Return the body, without a byte order mark.
+
+    Raise `RequestTooLarge`, `RequestTimeout`, `UnsupportedEncoding` or `ClientDisconnected`.
 
     A body that is too large is read to its end and dropped: HTTP clients that are cut off while they send report a
     broken connection instead of the response. The Functions host limits the size to 104,857,600 bytes.
     """
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    if request.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise UnsupportedEncoding
     limit = settings.max_body_bytes
     body = bytearray()
@@ -38,7 +46,7 @@ async def read_body(request: Request, settings: Settings) -> bytes:
         raise RequestTimeout from None
     if size > limit:
         raise RequestTooLarge(f"The request's body is larger than {limit} bytes, the limit of this app. Send a smaller one.")
-    return bytes(body)
+    return bytes(body).removeprefix(codecs.BOM_UTF8)
 
 
 def parse_fields(body: bytes) -> Fields:
@@ -46,6 +54,9 @@ def parse_fields(body: bytes) -> Fields:
 
     Raise `BadRequest` for anything else. It checks only that the values are well-formed.
     """
+    encoding = json.detect_encoding(body)
+    if not encoding.startswith("utf-8"):
+        raise BadRequest(f"The request's body must be UTF-8, but it seems to be {encoding[:6].upper()}.")
     try:
         body.decode()
         return msgspec.json.decode(body, type=Fields)
@@ -54,10 +65,29 @@ def parse_fields(body: bytes) -> Fields:
     except msgspec.ValidationError:
         raise BadRequest("The request's body must be a JSON object.") from None
     except msgspec.DecodeError as exc:
+        reject_half_pairs(body)
         detail = "it is empty" if not body.strip() else str(exc)
         raise BadRequest(f"The request's body must be a JSON object, but {detail}.") from None
     except RecursionError:
         raise BadRequest("The request's body is nested too deeply; flatten it.") from None
+
+
+def reject_half_pairs(body: bytes) -> None:
+    """Raise `BadRequest` if a JSON object is malformed because of half a surrogate pair, with the field that has it."""
+    repaired, count = HALF_PAIR.subn(rb"\\ufffd", body.replace(rb"\\", b"__"))
+    if not count:
+        return
+    try:
+        fields = msgspec.json.decode(repaired, type=Fields)
+    except (msgspec.DecodeError, RecursionError):
+        # It has other mistakes as well.
+        fields = {}
+    has_half = (name[:64] for name, value in fields.items() if "\ufffd" in name or REPLACEMENT in bytes(value))
+    # A repeated field may have it, of which `fields` has only the last.
+    name = next(has_half, None)
+    subject = "A field" if name is None else f"'{name}'"
+    problem = "has half a surrogate pair, an escape such as \\ud83d without its other half. Send whole characters."
+    raise BadRequest(f"{subject} {problem}", param=name)
 
 
 def parse_field[T](fields: Fields, name: str, kind: type[T], expected: str) -> T | None:
