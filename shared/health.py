@@ -18,6 +18,7 @@ from shared.upstream.clients import Clients
 from shared.upstream.endpoint import TRANSPORT_ERRORS, Cooldown, EndpointClient
 from shared.upstream.request import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES, InferenceCall, path_of
 from shared.upstream.retry_policy import Kind, kind_of, retry_after_of
+from shared.upstream.transport import ProxyError
 
 logger = logging.getLogger(__name__)
 
@@ -149,8 +150,10 @@ class Health:
                 return UP, f"{WORKS}; the default deployment does not serve chats, only {' and '.join(found) or 'others'}"
         except UpstreamAuthError:
             return DOWN, f"no token for the managed identity {self.settings.identity}; check that it is assigned to the app"
-        except TRANSPORT_ERRORS:
-            return DOWN, "cannot be reached; check AZURE_OPENAI_ENDPOINT, and the resource's firewall"
+        except TRANSPORT_ERRORS as exc:
+            cause = exc.__cause__ or exc
+            advice = "check AZURE_OPENAI_ENDPOINT, and the resource's firewall"
+            return DOWN, f"cannot be reached; {cause if isinstance(cause, ProxyError) else advice}"
         if status == 400 and "messages" in (error.param or error.message):
             return UP, WORKS
         if kind is Kind.THROTTLED:

@@ -28,7 +28,7 @@ from shared.upstream.retry_policy import (
     cooldown_for,
     with_retry_after,
 )
-from shared.upstream.transport import clear_use, was_sent
+from shared.upstream.transport import ProxyError, clear_use, was_sent
 
 logger = logging.getLogger(__name__)
 
@@ -220,6 +220,8 @@ def error_of(failures: list[FailedAttempt]) -> GatewayError:
 def cause_of(exc: Exception) -> str:
     """Return the cause of a failed attempt for the log, with the text of system errors only: others may quote Azure."""
     cause = exc.__cause__ or exc
+    if isinstance(cause, ProxyError):
+        return str(cause)
     if isinstance(cause, socket.gaierror):
         return f"{type(cause).__name__}: {cause}. Check the name in AZURE_OPENAI_ENDPOINT"
     return f"{type(cause).__name__}: {cause}" if isinstance(cause, OSError) else type(cause).__name__

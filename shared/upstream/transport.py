@@ -8,8 +8,10 @@ defaults, follow no redirects (which would carry the credentials elsewhere), kee
 
 import asyncio
 import functools
+import os
 from contextvars import ContextVar
-from typing import Any
+from http import HTTPStatus
+from typing import Any, NamedTuple
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -25,16 +27,58 @@ CONNECT_TIMEOUT = 10.0
 KEEPALIVE_EXPIRY = 30.0
 # Longer than a distant server takes to reset a connection that it has closed.
 STALE_SHOWS_WITHIN = 1.0
+PROXYS_ERRORS = (aiohttp.ClientProxyConnectionError, aiohttp.ClientConnectorDNSError)
 # Parsing is expensive. A deployment's URL is always the same; those of stored responses vary.
 parsed = functools.lru_cache(maxsize=512)(httpx2.URL)
 # Creating one takes 40 ms.
 tls = functools.cache(httpx2.create_ssl_context)
 
 
+class Proxy(NamedTuple):
+    """The URL of a proxy, which may have a password, and the environment variable that it is in."""
+
+    url: str
+    variable: str
+
+
+class ProxyError(aiohttp.ClientError):
+    """The proxy fails, so the request has not reached Azure. The text names the proxy by its variable."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        super().__init__(f"the proxy in {variable} {problem}")
+
+
 @functools.cache
-def proxy_for(scheme: str, host: str) -> str | None:
-    """Return the proxy that the environment names. aiohttp itself would read .netrc as well, and send its passwords."""
-    return None if proxy_bypass(host) else getproxies().get(scheme)
+def proxy_for(scheme: str, host: str) -> Proxy | None:
+    """Return the proxy that the environment names, as curl does. Raise `ProxyError` if aiohttp does not support it.
+
+    aiohttp itself would read .netrc as well, and send its passwords.
+    """
+    proxies = getproxies()
+    kind = next((kind for kind in (scheme, "all") if proxies.get(kind)), None)
+    if kind is None or proxy_bypass(host):
+        return None
+    # Like getproxies, prefer lowercase names. Other systems than Linux have settings of their own.
+    names = [name for name, value in os.environ.items() if value and name.lower() == f"{kind}_proxy"]
+    variable = max(names, key=str.islower, default="the system's settings")
+    url = proxies[kind] if "://" in proxies[kind] else f"http://{proxies[kind]}"
+    if url.lower().startswith("socks"):
+        raise ProxyError(variable, "is a SOCKS proxy, and those are not supported; give the URL of an HTTP proxy")
+    if not url.lower().startswith(("http://", "https://")):
+        raise ProxyError(variable, "is not supported; give the URL of an HTTP proxy")
+    return Proxy(url, variable)
+
+
+def proxy_problem(exc: aiohttp.ClientError) -> str | None:
+    """Return the problem that the proxy has, if `exc` shows one: that of a request without a connection to Azure."""
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        return f"responded with {exc.status}"
+    # Only the proxy's name is resolved here. What else fails to connect is TLS, at the other end of the tunnel.
+    if isinstance(exc, aiohttp.ClientConnectorError) and not isinstance(exc, PROXYS_ERRORS):
+        return None
+    # The texts of these exceptions have the proxy's URL.
+    cause = exc.os_error if isinstance(exc, PROXYS_ERRORS) else exc
+    return None if was_sent() else f"cannot be reached ({type(cause).__name__})"
 
 
 class Connector(aiohttp.TCPConnector):
@@ -129,7 +173,17 @@ class HttpClient(httpx2.AsyncClient):
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **_: object) -> httpx2.Response:
         """Return the response to `request`, with `stream` before its body is read. Raise `aiohttp.ClientError`."""
-        raw = await self.raw_response(request)
+        proxy = proxy_for(request.url.scheme, request.url.host)
+        try:
+            raw = await self.raw_response(request, proxy)
+        except aiohttp.ClientError as exc:
+            if proxy and (problem := proxy_problem(exc)):
+                raise ProxyError(proxy.variable, problem) from None
+            raise
+        if proxy and raw.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            raw.close()
+            clear_use()
+            raise ProxyError(proxy.variable, f"responded with {raw.status}")
         response = httpx2.Response(raw.status, headers=list(raw.raw_headers), stream=ResponseBody(raw), request=request)
         if not stream:
             try:
@@ -139,7 +193,7 @@ class HttpClient(httpx2.AsyncClient):
                 raise
         return response
 
-    async def raw_response(self, request: httpx2.Request) -> aiohttp.ClientResponse:
+    async def raw_response(self, request: httpx2.Request, proxy: Proxy | None) -> aiohttp.ClientResponse:
         # Created on first use, because sessions belong to the running event loop.
         session = self.pooled = self.pooled or self.session()
         connects = 0
@@ -153,7 +207,7 @@ class HttpClient(httpx2.AsyncClient):
                     headers=request.headers,
                     data=request.content or None,
                     allow_redirects=False,
-                    proxy=proxy_for(request.url.scheme, request.url.host),
+                    proxy=proxy.url if proxy else None,
                     trace_request_ctx=use,
                 )
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):

@@ -122,7 +122,7 @@ BAD_BODIES = {
     "model is a number": (b'{"prompt": "a", "model": 4}', "'model' must be a string"),
     "invalid UTF-8": (b'{"prompt": "\xff"}', "must be UTF-8"),
     "invalid UTF-8 in a list": (b'{"prompt": "a", "user": ["\xff"]}', "must be UTF-8"),
-    "lone surrogate": (b'{"prompt": "\\ud800"}', "must be a JSON object"),
+    "lone surrogate": (b'{"prompt": "\\ud800"}', "'prompt' has half a surrogate pair"),
     "nested arrays": (DEEP, "must be a JSON object"),
     "nested and unclosed arrays": (b"[" * 100_000, "must be a JSON object"),
     "nested messages": (b'{"messages": ' + DEEP + b"}", "nested too deeply"),

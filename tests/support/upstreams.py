@@ -30,6 +30,7 @@ from pathlib import Path
 
 from shared.gateway import reset
 from shared.streaming import event_stream
+from shared.upstream import transport
 
 ENVIRON = dict(os.environ)
 
@@ -41,6 +42,7 @@ async def test_settings(req: Request) -> Response:
     event_stream.KEEP_ALIVE_INTERVAL = settings.pop("KEEP_ALIVE_INTERVAL", 15.0)
     os.environ.clear()
     os.environ.update(ENVIRON | settings)
+    transport.proxy_for.cache_clear()
     return JSONResponse({})
 
 
