@@ -2,17 +2,15 @@
 
 import argparse
 import asyncio
-import json
 import os
 import signal
 import sys
 import threading
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from local import terminal
-from local.app_settings import LocalSettings, set_host_variables
+from local.app_settings import DEFAULT_PORT, MAX_PORT, HostJson, LocalSettings, set_host_variables
 from local.host.cors import CorsPolicy
 from local.host.keys import Keys
 from local.host.server import Host
@@ -24,7 +22,6 @@ from shared.settings import Settings
 from shared.settings.reader import SettingsReader
 
 APP_ROOT = Path(__file__).parent.parent
-DEFAULT_PORT = 7071
 # The beginning of each line about invalid settings.
 ERROR = "Error:    "
 # The prefixes of the settings that decide which model the app calls.
@@ -50,19 +47,27 @@ def parser() -> argparse.ArgumentParser:
 
 
 def port_number(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 65535")
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MAX_PORT}")
     return int(text)
 
 
 async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
     """Run everything until `stop` is set, and return the exit status."""
+    try:
+        host_json = HostJson.read(APP_ROOT / "host.json")
+    except ValueError as exc:
+        print(exc, file=sys.stderr)
+        return 1
     local_settings = LocalSettings.read(APP_ROOT / "local.settings.json")
-    port = local_settings.host.get("LocalHttpPort", DEFAULT_PORT) if options.port is None else options.port
+    port = local_settings.port if options.port is None else options.port
     try:
         # Reserve the port now: the runtime picks a free port before the host listens, and could pick this one.
         reserved = reserve(port)
     except OSError:
+        if local_settings.problem:
+            # The file may name another port.
+            print(ERROR, local_settings.problem, file=sys.stderr)
         print(
             f"Port {port} is unavailable. Close the process using that port, or specify another port using --port "
             '(with make: make start ARGS="--port 8080").',
@@ -72,8 +77,7 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
     port = reserved.getsockname()[1]
     lines = [f"Runtime:   azure-functions-runtime {version('azure-functions-runtime')} on Python {sys.version.split()[0]}"]
     lines += set_environment(local_settings, port)
-    host_json = json.loads((APP_ROOT / "host.json").read_text())
-    terminal.configure_logging(host_json)
+    terminal.configure_logging(host_json.log_level)
     async with Servers() as servers:
         servers.enter_context(reserved)
         lines += await configure_model(options, servers)
@@ -84,9 +88,8 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
             print(*lines, sep="\n")
             print(f"The app could not be loaded. {exc}", file=sys.stderr)
             return 1
-        prefix = host_json.get("extensions", {}).get("http", {}).get("routePrefix", "api")
-        host = Host(worker, prefix, os.environ, Keys(worker.functions) if options.enable_auth else None)
-        await servers.start(host.application(cors_policy(options.cors, local_settings.host)), reserved)
+        host = Host(worker, host_json.route_prefix, os.environ, Keys(worker.functions) if options.enable_auth else None)
+        await servers.start(host.application(cors_policy(options.cors, local_settings)), reserved)
         chat_page = host.path("playground_page")
         if chat_page:
             print(f"Chat page: http://localhost:{port}/{chat_page}\n")
@@ -116,9 +119,9 @@ def set_environment(local_settings: LocalSettings, port: int) -> list[str]:
     return lines + [f"Settings:  {message}" for message in local_settings.messages]
 
 
-def cors_policy(option: str | None, host: dict[str, Any]) -> CorsPolicy | None:
-    origins = option or host.get("CORS")
-    return CorsPolicy(tuple(origins.split(",")), bool(host.get("CORSCredentials"))) if origins else None
+def cors_policy(option: str | None, local_settings: LocalSettings) -> CorsPolicy | None:
+    origins = option or local_settings.cors
+    return CorsPolicy(tuple(origins.split(",")), local_settings.cors_credentials) if origins else None
 
 
 async def configure_model(options: argparse.Namespace, servers: Servers) -> list[str]:

@@ -1,40 +1,79 @@
-"""Provide app settings as `func start` does: from local.settings.json, and those that the host sets itself."""
+"""Provide settings as `func start` does: from host.json and local.settings.json, and those that the host sets itself."""
 
-import json
 import sys
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from local.json_files import as_boolean, as_text, member, read_object, section
+
+DEFAULT_PORT = 7071
+MAX_PORT = 65535
+LOG_LEVELS = {"Trace": 5, "Debug": 10, "Information": 20, "Warning": 30, "Error": 40, "Critical": 50, "None": 60}
+
+
+@dataclass(frozen=True)
+class HostJson:
+    """Hold the part of host.json that the local host uses."""
+
+    route_prefix: str
+    log_level: str
+    """A key of LOG_LEVELS."""
+
+    @classmethod
+    def read(cls, path: Path) -> "HostJson":
+        """Read the file `path`. Raise ValueError with a message for the terminal if it cannot be used."""
+        try:
+            content = read_object(path)
+            http, levels = section(content, "extensions", "http"), section(content, "logging", "logLevel")
+            prefix = as_text(member(http, "routePrefix", "api"), "extensions.http.routePrefix")
+            level = as_text(member(levels, "default"), "logging.logLevel.default").title() or "Information"
+            if level not in LOG_LEVELS:
+                raise ValueError(f"logging.logLevel.default is not one of {', '.join(LOG_LEVELS)}")
+        except ValueError as exc:
+            raise ValueError(f"{path.name} cannot be used, because {exc}.") from exc
+        return cls(prefix, level)
+
 
 @dataclass
 class LocalSettings:
     """Hold the content of local.settings.json, and messages about it for the terminal."""
 
-    values: dict[str, Any] = field(default_factory=dict)
-    host: dict[str, Any] = field(default_factory=dict)
-    """The settings of the host itself: `LocalHttpPort`, `CORS`, `CORSCredentials`."""
+    values: dict[str, str | None] = field(default_factory=dict)
+    port: int = DEFAULT_PORT
+    cors: str = ""
+    """Comma-separated origins of web pages that may call the app."""
+    cors_credentials: bool = False
     messages: list[str] = field(default_factory=list)
     problem: str = ""
     """The reason why the file cannot be used."""
 
     @classmethod
     def read(cls, path: Path) -> "LocalSettings":
-        """Read the settings from the file `path`. Return none if the file does not exist or cannot be used."""
+        """Read the settings from the file `path`. Return the defaults if the file does not exist or cannot be used."""
         if not path.exists():
             return cls()
         try:
-            content = json.loads(path.read_text("utf-8-sig"))
-            values, host = dict(content.get("Values") or {}), dict(content.get("Host") or {})
-            encrypted = content.get("IsEncrypted", True)
-        except (OSError, ValueError, TypeError, AttributeError) as exc:
-            return cls(problem=f"{path.name} is ignored, because it is not a valid JSON object of settings: {exc}")
-        if encrypted:
+            content = read_object(path)
+            values = section(content, "Values")
+            encrypted = as_boolean(member(content, "IsEncrypted"), "IsEncrypted", default=True)
+            host = section(content, "Host")
+            found = cls(
+                {name: None if value is None else as_text(value, f"Values.{name}") for name, value in values.items()},
+                local_http_port(member(host, "LocalHttpPort")),
+                as_text(member(host, "CORS"), "Host.CORS"),
+                as_boolean(member(host, "CORSCredentials"), "Host.CORSCredentials", default=False),
+            )
+        except ValueError as exc:
+            return cls(problem=f"{path.name} is ignored, because {exc}.")
+        if encrypted and values:
             # Like Core Tools, treat a file without IsEncrypted as encrypted. Only Core Tools have the key to decrypt it.
-            problem = f'Failed to decrypt settings. Set "IsEncrypted" to false in {path.name} to use its values as they are.'
-            return cls(host=host, problem=problem)
-        return cls(values, host)
+            found.values = {}
+            found.problem = (
+                f'Failed to decrypt settings. Set "IsEncrypted" to false in {path.name} to use its values as they are.'
+            )
+        return found
 
     def add_to(self, environ: MutableMapping[str, str]) -> None:
         """Add the values to `environ`, except for variables that are already set and not empty."""
@@ -42,8 +81,6 @@ class LocalSettings:
         for name, value in self.values.items():
             if value is None:
                 self.messages.append(f"Skipping '{name}' because value is null")
-            elif not isinstance(value, str):
-                self.messages.append(f"Skipping '{name}' because its value is not a string")
             elif environ.get(name):
                 self.messages.append(
                     f"Skipping '{name}' from local settings as it's already defined in current environment variables."
@@ -55,6 +92,14 @@ class LocalSettings:
                 added += 1
         if self.values:
             self.messages.append(f"{added} value(s) from local.settings.json")
+
+
+def local_http_port(value: Any) -> int:
+    """Return `value` as a port, or the default if it is missing or 0. Raise ValueError if it is no port."""
+    text = as_text(value, "Host.LocalHttpPort").strip() or "0"
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise ValueError(f"Host.LocalHttpPort is not a number from 0 to {MAX_PORT}")
+    return int(text) or DEFAULT_PORT
 
 
 def set_host_variables(environ: MutableMapping[str, str], app_root: Path, port: int) -> None:

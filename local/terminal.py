@@ -6,20 +6,17 @@ import os
 import shlex
 import sys
 import time
-from typing import Any
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from local.app_settings import LOG_LEVELS
 from local.host.server import Host
 from shared.settings import Settings
 
-LOG_LEVELS = {"Trace": 5, "Debug": 10, "Information": 20, "Warning": 30, "Error": 40, "Critical": 50, "None": 60}
 
-
-def configure_logging(host_json: dict[str, Any]) -> None:
-    """Print log records as the host does: those of the app from the level in host.json, the runtime's from Warning."""
-    level = host_json.get("logging", {}).get("logLevel", {}).get("default", "Information")
+def configure_logging(level: str) -> None:
+    """Print log records as the host does: those of the app from host.json's `level`, the runtime's from Warning."""
     level = os.environ.get("AzureFunctionsJobHost__logging__logLevel__default") or level
     handler = logging.StreamHandler(sys.stdout)
     handler.setLevel(LOG_LEVELS.get(level.title(), logging.INFO))

@@ -146,12 +146,32 @@ def test_settings_come_from_local_settings_json(app: LocalApp, folder: Path) -> 
     try:
         assert "Skipping 'MAX_BODY_BYTES' from local settings as it's already defined" in configured.output
         assert "Skipping 'REQUEST_TIMEOUT_SECONDS' because value is null" in configured.output
-        assert "4 value(s) from local.settings.json" in configured.output
+        assert "5 value(s) from local.settings.json" in configured.output
         assert configured.chat({"prompt": "Hello"}).status_code == 200
         assert configured.chat({"prompt": "a" * 150}).status_code == 413
         assert len(app.model.journal()) == 1
     finally:
         assert configured.stop() == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_json_files_may_have_comments_trailing_commas_and_other_types(folder: Path, encoding: str) -> None:
+    local_settings = """// Do not commit this file: it has "keys".
+        {"IsEncrypted": false, Values: {'MAX_BODY_BYTES': 100, /* "a // b" */ "STREAM_USAGE": true,
+        "STREAM_IDLE_SECONDS": 0.50, /* last */},}
+    """
+    host_json = '{"version": "2.0", /* none */ "extensions": {"http": {"routePrefix": "",},},} // end'
+    copy_app(folder)
+    (folder / "local.settings.json").write_text(local_settings, encoding)
+    (folder / "host.json").write_text(host_json, encoding)
+    app = LocalApp(start_local(folder, "--port", "0"))
+    try:
+        assert "3 value(s) from local.settings.json" in app.output
+        assert "Error:" not in app.output
+        assert app.http.post("/chat", json={"prompt": "Hello"}).status_code == 200
+        assert app.http.post("/chat", json={"prompt": "a" * 100}).status_code == 413
+    finally:
+        assert app.stop() == 0
 
 
 def test_settings_also_come_from_the_dotenv_file(app: LocalApp, folder: Path) -> None:
@@ -173,7 +193,8 @@ def test_settings_also_come_from_the_dotenv_file(app: LocalApp, folder: Path) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("not JSON", "is ignored, because it is not a valid JSON object"),
+        ("not JSON", "local.settings.json is ignored, because it is not valid JSON: "),
+        ('{"Host": {"LocalHttpPort": 65536}}', "Host.LocalHttpPort is not a number from 0 to 65535."),
         ('{"Values": {"STREAM_USAGE": "true"}}', "Failed to decrypt settings."),
     ],
 )
@@ -186,6 +207,37 @@ def test_unusable_local_settings_are_reported(folder: Path, content: str, messag
         assert [line.startswith("Error:") for line in app.output.splitlines() if message in line] == [True, True]
     finally:
         assert app.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "it cannot be read: No such file or directory"),
+        ("", "it holds no JSON object"),
+        ('{"version": "2.0" /* }', "it is not valid JSON: Unterminated comment: line 1 column 19 (char 18)"),
+        ('{"extensions": {"http": []}}', "extensions.http is not an object"),
+        ('{"logging": {"logLevel": {"default": ["Debug"]}}}', "logging.logLevel.default is not a string, number or boolean"),
+    ],
+)
+def test_an_unusable_host_json_is_reported_in_one_line(folder: Path, content: str | None, reason: str) -> None:
+    copy_app(folder)
+    (folder / "host.json").unlink()
+    if content is not None:
+        (folder / "host.json").write_text(content)
+    process = start_local(folder, "--port", "0", "--ask", "Hello")
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, output) == (1, f"host.json cannot be used, because {reason}.\n")
+
+
+def test_a_port_in_use_is_reported_with_the_reason_why_the_file_with_another_port_is_ignored(folder: Path) -> None:
+    copy_app(folder)
+    (folder / "local.settings.json").write_text('{"Host": {"LocalHttpPort": 70700}}')
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = start_local(folder, "--port", str(taken.getsockname()[1]))
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1
+    assert output.startswith("Error:     local.settings.json is ignored, because Host.LocalHttpPort is not a number")
+    assert "is unavailable" in output.splitlines()[1]
 
 
 def test_an_unknown_route_or_method_gets_an_empty_404(app: LocalApp) -> None:
