@@ -17,6 +17,7 @@ from tests.support.core_tools import CORE_TOOLS, core_tools_app
 from tests.support.local_host import SETTINGS, HostApp, host_app
 from tests.support.openai_routes import app_with_keys
 from tests.support.processes import LocalApp, Simulator, local_app
+from tests.support.sdk import CLIENTS_AND_VERSIONS, DATED, SDK
 from tests.support.simulators import Simulators
 from tests.support.upstreams import ConfigureIdentity, Gateway, Upstreams, gateway_app
 
@@ -183,6 +184,23 @@ def models(shared_models: list[Simulator]) -> list[Simulator]:
     for model in shared_models:
         model.clear()
     return shared_models
+
+
+@pytest.fixture(params=["v1", DATED])
+def two(request: pytest.FixtureRequest, gateway: Gateway, models: list[Simulator]) -> Gateway:
+    """Return the app with two endpoints, for each kind of API version."""
+    gateway.configure(models[0].url, models[1].url, AZURE_OPENAI_API_VERSION=request.param)
+    return gateway
+
+
+@pytest.fixture(params=CLIENTS_AND_VERSIONS, ids=lambda pair: f"{pair[0].__name__}-{pair[1]}")
+def sdk(request: pytest.FixtureRequest, gateway: Gateway, models: list[Simulator]) -> Iterator[SDK]:
+    """Return each of the SDK's clients for the app with two endpoints."""
+    kind, version = request.param
+    gateway.configure(models[0].url, models[1].url, AZURE_OPENAI_API_VERSION=version)
+    sdk = SDK(gateway.app, kind)
+    yield sdk
+    sdk.close()
 
 
 @pytest.fixture

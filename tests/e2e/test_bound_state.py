@@ -1,13 +1,12 @@
 """Test conversations over several endpoints: responses, items and sealed reasoning exist only where they were created."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import openai
 import pytest
-from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 
 from local.simulator import payloads
 from tests.support.gateway_calls import CALLER, attempts
@@ -35,21 +34,6 @@ TURNS: dict[str, NextTurn] = {
     "item_reference": lambda first: {"input": with_item({"type": "item_reference", "id": first.output[1].id})},
     "item_reference without a type": lambda first: {"input": with_item({"id": first.output[1].id})},
 }
-
-
-@pytest.fixture(params=["v1", "2025-04-01-preview"])
-def two(request: pytest.FixtureRequest, gateway: Gateway, models: list[Simulator]) -> Gateway:
-    """Return the app with two endpoints, for each kind of API version."""
-    gateway.configure(models[0].url, models[1].url, AZURE_OPENAI_API_VERSION=request.param)
-    return gateway
-
-
-@pytest.fixture(params=[OpenAI, AsyncOpenAI, AzureOpenAI, AsyncAzureOpenAI], ids=lambda kind: kind.__name__)
-def sdk(request: pytest.FixtureRequest, two: Gateway) -> Iterator[SDK]:
-    options = {"api_version": "2025-04-01-preview"} if "Azure" in request.param.__name__ else {}
-    sdk = SDK(two.app, request.param, **options)
-    yield sdk
-    sdk.close()
 
 
 def create(sdk: SDK, *, stream: bool, **fields: Any) -> Any:
@@ -90,25 +74,25 @@ class TestConversations:
         assert attempts(models) == [2, 2, 0]
 
     def test_an_app_that_does_not_know_the_endpoint_asks_all_of_them(
-        self, sdk: SDK, two: Gateway, models: list[Simulator], turn: str, stream: bool
+        self, sdk: SDK, gateway: Gateway, models: list[Simulator], turn: str, stream: bool
     ) -> None:
         models[0].script({"status": 429, "headers": {"retry-after-ms": "1"}})
         first = create(sdk, stream=stream, input="Hello")
         # Another instance of the app has learned nothing.
-        two.configure(models[0].url, models[1].url, AZURE_OPENAI_API_VERSION="v1")
+        gateway.configure(models[0].url, models[1].url, AZURE_OPENAI_API_VERSION="v1")
         assert create(sdk, stream=stream, **TURNS[turn](first)).status == "completed"
         assert attempts(models) == [2, 2, 0]
-        assert two.state()["cooldowns"] == [0, 0]
+        assert gateway.state()["cooldowns"] == [0, 0]
 
     def test_if_no_endpoint_knows_the_state_the_caller_gets_azures_error(
-        self, sdk: SDK, two: Gateway, models: list[Simulator], turn: str, stream: bool
+        self, sdk: SDK, gateway: Gateway, models: list[Simulator], turn: str, stream: bool
     ) -> None:
         first = create(sdk, stream=stream, input="Hello")
-        two.configure(models[1].url, models[2].url, AZURE_OPENAI_API_VERSION="v1")
+        gateway.configure(models[1].url, models[2].url, AZURE_OPENAI_API_VERSION="v1")
         with pytest.raises((openai.BadRequestError, openai.NotFoundError)):
             create(sdk, stream=stream, **TURNS[turn](first))
         assert attempts(models) == [1, 1, 1]
-        assert two.state()["cooldowns"] == [0, 0]
+        assert gateway.state()["cooldowns"] == [0, 0]
 
 
 def post(gateway: Gateway, **fields: Any) -> httpx2.Response:

@@ -6,7 +6,6 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 
 from tests.support.gateway_calls import CALLER, MESSAGES, attempts
 from tests.support.processes import Json, Simulator
@@ -22,15 +21,7 @@ FORMS: dict[str, Json] = {
     "error alone": {"failed": False},
     "error in response.failed": {"failed": RATE_LIMIT},
 }
-CLIENTS = [OpenAI, AsyncOpenAI, AzureOpenAI, AsyncAzureOpenAI]
 OPERATIONS = {"/api/v1/chat/completions": MESSAGES, "/api/v1/responses": {"input": "Hello"}}
-
-
-@pytest.fixture(params=["v1", "2025-04-01-preview"])
-def two(request: pytest.FixtureRequest, gateway: Gateway, models: list[Simulator]) -> Gateway:
-    """Return the app with two endpoints, for each kind of API version."""
-    gateway.configure(models[0].url, models[1].url, AZURE_OPENAI_API_VERSION=request.param)
-    return gateway
 
 
 def send(gateway: Gateway, path: str, *, stream: bool) -> httpx2.Response:
@@ -42,13 +33,6 @@ def health(gateway: Gateway) -> Any:
 
 
 class TestWithTheSDK:
-    @pytest.fixture(params=CLIENTS, ids=lambda kind: kind.__name__)
-    def sdk(self, request: pytest.FixtureRequest, two: Gateway) -> Any:
-        options = {"api_version": "2025-04-01-preview"} if "Azure" in request.param.__name__ else {}
-        sdk = SDK(two.app, request.param, **options)
-        yield sdk
-        sdk.close()
-
     def create(self, sdk: SDK, operation: str, *, stream: bool) -> list[Any]:
         """Return the events of a stream, or the whole response."""
         if operation == "chat":

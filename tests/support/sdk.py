@@ -4,10 +4,19 @@ import asyncio
 import inspect
 from typing import Any
 
-from openai import AsyncAzureOpenAI, AzureOpenAI
+from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 
 from tests.support.processes import LocalApp
 from tests.support.upstreams import CALLER_KEY
+
+DATED = "2025-04-01-preview"
+# Each client with one version of the API of the app's endpoints, so that sync, async, and each URL meet both versions.
+CLIENTS_AND_VERSIONS: list[tuple[type[Any], str]] = [
+    (OpenAI, "v1"),
+    (AsyncOpenAI, DATED),
+    (AzureOpenAI, DATED),
+    (AsyncAzureOpenAI, "v1"),
+]
 
 
 class SDK:
@@ -17,7 +26,7 @@ class SDK:
         self.app = app
         self.runner = asyncio.Runner()
         if issubclass(kind, AzureOpenAI | AsyncAzureOpenAI):
-            options |= {"azure_endpoint": f"{app.url}/api", "api_version": "2024-10-21"}
+            options |= {"azure_endpoint": f"{app.url}/api", "api_version": DATED}
         else:
             options["base_url"] = f"{app.url}/api/v1"
         self.client = kind(**{"api_key": CALLER_KEY, "max_retries": 0, **options})
