@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-# What Newtonsoft.Json accepts beyond JSON takes less than a pinned package: json5 would also reject line breaks in strings.
+# Match what Newtonsoft.Json accepts beyond JSON. One pattern is simpler than a package such as json5, to pin and to update.
 TOKEN = re.compile(
     r"""
     "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*'                       # a string
