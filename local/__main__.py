@@ -128,8 +128,9 @@ async def configure_model(options: argparse.Namespace, servers: Servers) -> list
     """Start the simulators if they are needed, and return lines for the terminal about the settings and the model."""
     settings = SettingsReader(os.environ)
     endpoint = settings.text("AZURE_OPENAI_ENDPOINT")
-    lines = [f"Model:     {endpoint or 'none: AZURE_OPENAI_ENDPOINT is not set'}"]
-    if options.identity or not (endpoint or options.no_simulator):
+    problem = settings.problems.get("AZURE_OPENAI_ENDPOINT")
+    lines = [f"Model:     {endpoint or f'none: AZURE_OPENAI_ENDPOINT {problem or "is not set"}'}"]
+    if options.identity or not (endpoint or problem or options.no_simulator):
         reason = "--identity" if options.identity else "AZURE_OPENAI_ENDPOINT is not set"
         lines = [f"Settings:  made up for the simulators ({reason})"]
         lines += await start_simulators(os.environ, settings, servers, identity=options.identity)

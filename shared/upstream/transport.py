@@ -58,9 +58,9 @@ def proxy_for(scheme: str, host: str) -> Proxy | None:
     kind = next((kind for kind in (scheme, "all") if proxies.get(kind)), None)
     if kind is None or proxy_bypass(host):
         return None
-    # Like getproxies, prefer lowercase names. Other systems than Linux have settings of their own.
+    # Like getproxies, prefer lowercase names, which sort last. Other systems than Linux have settings of their own.
     names = [name for name, value in os.environ.items() if value and name.lower() == f"{kind}_proxy"]
-    variable = max(names, key=str.islower, default="the system's settings")
+    variable = max(names, default="the system's settings")
     url = proxies[kind] if "://" in proxies[kind] else f"http://{proxies[kind]}"
     if url.lower().startswith("socks"):
         raise ProxyError(variable, "is a SOCKS proxy, and those are not supported; give the URL of an HTTP proxy")

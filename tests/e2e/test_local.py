@@ -138,6 +138,13 @@ def test_an_endpoint_in_the_settings_replaces_the_simulator(app: LocalApp, folde
         assert len(app.model.journal()) == 1
 
 
+def test_an_endpoint_in_quotes_is_reported_and_not_replaced(folder: Path) -> None:
+    with local_app(folder, AZURE_OPENAI_ENDPOINT='"https://name.openai.azure.com"') as configured:
+        assert "Model:     none: AZURE_OPENAI_ENDPOINT has quotes around it; remove them\n" in configured.output
+        assert configured.output.count("Error:     AZURE_OPENAI_ENDPOINT has quotes around it; remove them\n") == 2
+        assert "simulator" not in configured.output
+
+
 def test_settings_come_from_local_settings_json(app: LocalApp, folder: Path) -> None:
     values = {**settings_for(app), "MAX_BODY_BYTES": "200", "REQUEST_TIMEOUT_SECONDS": None, "STREAM_USAGE": True}
     copy_app(folder)

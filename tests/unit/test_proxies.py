@@ -96,6 +96,12 @@ async def test_a_socks_proxy_is_named(variable: str, url: str, scheme: str, monk
     assert (await problem(URLS[scheme])).startswith(f"the proxy in {variable} is a SOCKS proxy, and those are not supported")
 
 
+async def test_the_lowercase_variable_takes_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "ftp://127.0.0.1")
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1")
+    assert (await problem(URLS["http"])).startswith("the proxy in http_proxy is a SOCKS proxy")
+
+
 @pytest.mark.parametrize("scheme", URLS)
 async def test_a_proxy_that_cannot_be_reached_is_named(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as closed:

@@ -402,6 +402,12 @@ def test_credentials_before_the_managed_identity_cause_a_warning(names: tuple[st
         assert settings(**complete | {name: ""}, AUTHENTICATION="AZURE").warnings == (), f"it needs {name} as well"
 
 
+def test_only_the_credential_that_is_used_is_named() -> None:
+    (warning,) = settings(**SERVICE_PRINCIPAL, AZURE_CLIENT_CERTIFICATE_PATH="path", AUTHENTICATION="AZURE").warnings
+    assert "remove AZURE_CLIENT_SECRET" in warning
+    assert "CERTIFICATE" not in warning
+
+
 @pytest.mark.parametrize("choice", ["ManagedIdentityCredential", "EnvironmentCredential", "dev"])
 def test_an_operator_who_chooses_the_credential_gets_no_warning(choice: str) -> None:
     assert settings(**SERVICE_PRINCIPAL, AUTHENTICATION="AZURE", AZURE_TOKEN_CREDENTIALS=choice).warnings == ()
