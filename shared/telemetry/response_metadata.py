@@ -1,6 +1,7 @@
 """Read the metadata of a response or of a stream's event: id, model, finish reasons, usage and errors."""
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -49,13 +50,14 @@ class ResponseMetadata(msgspec.Struct):
     usage: Usage | None = None
     status: str | None = None
     """The state of a response of the Responses API."""
-    output: list[Item | None] | None = None
+    output: list[msgspec.Raw] | None = None
+    """The items that the response created, undecoded: strange ones must not cost the usage."""
     conversation: Any = None
     error: Any = None
     type: str | None = None
     response: "ResponseMetadata | None" = None
     """Set in events of the Responses API."""
-    item: Item | None = None
+    item: msgspec.Raw | None = None
     """Set in events about one item of the output."""
     code: Any = None
     """Set in error events, and so are the next two."""
@@ -80,9 +82,12 @@ class ResponseMetadata(msgspec.Struct):
     def references(self) -> list[str]:
         """Return the ids and the sealed content by which later calls refer to this response, or to an item of it."""
         reported = self.response or self
-        items = [self.item] if self.item else reported.output or []
         conversation = reported.conversation.get("id") if isinstance(reported.conversation, dict) else None
-        found = [reported.id, conversation, *(text for item in items if item for text in (item.id, item.encrypted_content))]
+        found = [reported.id, conversation]
+        for raw in [self.item] if self.item else reported.output or []:
+            with suppress(*INVALID_JSON):
+                item = msgspec.json.decode(raw, type=Item)
+                found += [item.id, item.encrypted_content]
         return [text for text in found if isinstance(text, str) and text]
 
 

@@ -260,7 +260,7 @@ async def test_everything_is_released_before_the_pause(
 async def test_a_client_that_disconnects_at_azures_error_event_gets_no_other_outcome(
     resource: AzureOpenAISimulator, failover: Failover, client: Client
 ) -> None:
-    raw = 'data: {"choices":[]}\n\ndata: {"error":{"code":"rate_limit_exceeded","message":"slow down"}}\n\n'
+    raw = 'data: {"choices":[{}]}\n\ndata: {"error":{"code":"rate_limit_exceeded","message":"slow down"}}\n\n'
     headers = {"content-type": "text/event-stream"}
     resource.journal.scripts.append({"raw": raw, "pace": 60, "headers": headers})
     upstream = await failover.send(CALL)
