@@ -10,6 +10,9 @@ import aiohttp
 
 from bench.processes import Target
 
+# What the chunks of all targets contain.
+OUTPUT = b" chunk"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -45,7 +48,9 @@ async def run(case: Case, target: Target, share: float = 1.0) -> dict[str, float
             started = time.perf_counter()
             async with session.post(target.url, data=body, params=query) as response:
                 assert response.status == 200, await response.text()
-                await response.content.readany()
+                received = await response.content.readany()
+                while case.streams and OUTPUT not in received and not response.content.at_eof():
+                    received = await response.content.readany()
                 first = time.perf_counter()
                 await response.read()
             firsts.append(first - started)

@@ -1,7 +1,7 @@
 """Run a fast simulator of Azure OpenAI that validates nothing: `python -m bench.upstream PORT`.
 
 The request's `user` field may set `latency=SECONDS chunks=N pace=SECONDS`. With `chunks` the response is a stream, and
-`pace` is the wait before each chunk.
+`pace` is the wait before each chunk. An event without output comes first, without a wait.
 """
 
 import asyncio
@@ -16,6 +16,8 @@ RESPONSE = (
     + b'","refusal":null,"role":"assistant"}}],"created":1732340000,"id":"chatcmpl-bench","model":"bench",'
     b'"object":"chat.completion","system_fingerprint":"fp","usage":{"completion_tokens":60,"prompt_tokens":8,"total_tokens":68}}'
 )
+# Azure's first event has no output.
+PREAMBLE = b'data: {"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[]}\n\n'
 CHUNK = (
     b'data: {"choices":[{"content_filter_results":{},"delta":{"content":" chunk"},"finish_reason":null,"index":0,'
     b'"logprobs":null}],"created":1732340000,"id":"chatcmpl-bench","model":"bench","object":"chat.completion.chunk"}\n\n'
@@ -41,6 +43,7 @@ class Upstream:
                 return web.Response(body=RESPONSE, content_type="application/json")
             response = web.StreamResponse(headers={"content-type": "text/event-stream"})
             await response.prepare(request)
+            await response.write(PREAMBLE)
             for _ in range(int(options[b"chunks"])):
                 if b"pace" in options:
                     await asyncio.sleep(options[b"pace"])

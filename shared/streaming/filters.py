@@ -93,7 +93,7 @@ class WholeEvents(StreamFilter):
             return events
         output = []
         for event in sse.split(events):
-            kinds = {kind_of(data) for data in sse.data_of(event)}
+            kinds = {kind_of(data) for data in sse.data_of(event)} if may_end(event) else set()
             if kinds & FINAL_EVENTS or (DONE in kinds and self.progress is Progress.OPEN):
                 self.progress = Progress.COMPLETE
             if self.progress is not Progress.FAILED:

@@ -149,7 +149,7 @@ class CallRecord:
         """Read the metadata of whole events."""
         if self.may_have_metadata(events):
             for data in sse.data_of(events):
-                self.read(data)
+                self.read_event(data)
 
     def read_event(self, data: bytes) -> None:
         """Read the metadata in the data of one event."""
