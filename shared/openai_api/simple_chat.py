@@ -17,7 +17,6 @@ from shared.errors import (
     ReportedError,
     StreamInterrupted,
     UpstreamFailure,
-    error_detail,
 )
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields, read_body
 from shared.openai_api.translate import (
@@ -35,7 +34,7 @@ from shared.streaming.event_stream import EventStreamResponse
 from shared.streaming.filters import MAX_EVENT_SIZE, Progress, StreamFilter
 from shared.streaming.whole_response import whole_response
 from shared.telemetry.call_record import CallRecord
-from shared.telemetry.response_metadata import decode_json
+from shared.telemetry.response_metadata import decode_json, metadata_of
 from shared.upstream.failover import Failover
 from shared.upstream.request import CHAT_COMPLETIONS, InferenceCall, path_of
 from shared.upstream.retry_policy import status_of
@@ -206,8 +205,9 @@ class ChatDeltas(StreamFilter):
             if parsed is None:
                 self.progress = Progress.INVALID
                 break
-            if parsed.error:
-                output.append(self.error_event(reported_error(error_detail(data))))
+            error = metadata_of(data).reported_error if parsed.error or parsed.choices is None else None
+            if error is not None:
+                output.append(self.error_event(reported_error(error)))
                 self.progress = Progress.FAILED
                 break
             self.usage = parsed.usage or self.usage

@@ -100,8 +100,11 @@ def ask_for_usage(fields: Fields, settings: Settings) -> bool:
 
 
 def names_own_resources(fields: Fields) -> bool:
-    """Return whether the call names services of the caller's own, such as data sources and MCP servers."""
-    if any(name.lower() == "data_sources" for name in fields):
+    """Return whether the call names services of the caller's own, such as data sources and MCP servers.
+
+    A stored prompt may do so, and so may tools that cannot be read.
+    """
+    if any(name.lower() == "data_sources" for name in fields) or fields.get("prompt", NULL) != NULL:
         return True
     given = fields.get("tools", NULL)
     if len(given) > LARGEST_TOOLS:
@@ -109,7 +112,7 @@ def names_own_resources(fields: Fields) -> bool:
     try:
         tools = msgspec.json.decode(given, type=list[Tool] | None) or []
     except (msgspec.DecodeError, RecursionError):
-        return False
+        return True
     return any(tool.type in TOOLS_WITH_RESOURCES for tool in tools)
 
 

@@ -3,14 +3,13 @@
 import re
 from abc import ABC, abstractmethod
 from enum import Enum, auto
-from typing import Any
 
 import msgspec
 
 from shared.errors import INVALID_JSON, GatewayError, StreamInterrupted
 from shared.streaming import sse
 from shared.telemetry.call_record import CallRecord
-from shared.telemetry.response_metadata import FINAL_STATES, decode_json, is_usage_only
+from shared.telemetry.response_metadata import FINAL_STATES, decode_json, is_usage_only, metadata_of
 
 # Bytes. Azure sends no event as large as this.
 MAX_EVENT_SIZE = 64 * 1024 * 1024
@@ -18,6 +17,7 @@ MAX_EVENT_SIZE = 64 * 1024 * 1024
 FINAL_EVENTS = frozenset(f"response.{state}" for state in FINAL_STATES)
 # The other kinds of events that may end a stream.
 DONE, ERROR = "[DONE]", "error"
+ERROR_EVENT = re.compile(rb'"(?:error"|message"\s*:\s*")')
 FINAL_EVENT = re.compile(rb'"response\.(?:%s)"' % "|".join(FINAL_STATES).encode())
 
 
@@ -111,6 +111,8 @@ class WholeEvents(StreamFilter):
             if not (found and all(map(is_whole, found))):
                 raise StreamInterrupted
         rest = self.passed_on(rest)
+        if self.progress is Progress.OPEN and not self.record.may_end_here:
+            raise StreamInterrupted
         if self.progress is Progress.FAILED:
             # Clients ignore an event without its end.
             return rest and rest + b"\n\n"
@@ -156,36 +158,29 @@ def without_usage(events: bytes) -> bytes:
 
 def may_end(events: bytes) -> bool:
     """Return whether `events` may have one that ends the stream. Text never matches: inside it, quotes are escaped."""
-    return sse.DONE in events or b'"error"' in events or FINAL_EVENT.search(events) is not None
+    return sse.DONE in events or ERROR_EVENT.search(events) is not None or FINAL_EVENT.search(events) is not None
 
 
-class TypedEvent(msgspec.Struct):
-    type: Any = None
-    error: Any = None
-    sequence_number: Any = None
+class NumberedEvent(msgspec.Struct):
+    sequence_number: int = -1
 
 
 def kind_of(data: bytes) -> str:
     """Return `DONE`, `ERROR`, or the type of an event of the Responses API; empty for any other event."""
     if data.strip() == sse.DONE:
         return DONE
-    event = typed_event(data)
-    kind = event.type if isinstance(event.type, str) else ""
+    event = metadata_of(data)
+    kind = event.type or ""
     # Chats report an error in an object without a type.
-    return ERROR if event.error and not kind.startswith("response.") else kind
+    return ERROR if event.reported_error is not None and not kind.startswith("response.") else kind
 
 
 def sequence_number(data: bytes) -> int:
     """Return the number of an event of the Responses API, -1 if it has none."""
-    number = typed_event(data).sequence_number
-    return number if isinstance(number, int) else -1
-
-
-def typed_event(data: bytes) -> TypedEvent:
     try:
-        return decode_json(data, TypedEvent)
+        return decode_json(data, NumberedEvent).sequence_number
     except INVALID_JSON:
-        return TypedEvent()
+        return -1
 
 
 def is_whole(data: bytes) -> bool:

@@ -176,6 +176,13 @@ class CallRecord:
         known.usage, known.status = new.usage or known.usage, new.status or known.status
         self.finish_reasons += [choice.finish_reason for choice in new.choices or () if choice and choice.finish_reason]
 
+    @property
+    def may_end_here(self) -> bool:
+        """Return whether the content may be complete without a last event: a choice has finished, or the caller asked for a
+        part of a stored response's events.
+        """
+        return bool(self.finish_reasons) or self.operation not in GEN_AI_OPERATIONS
+
     def reported_error(self) -> Outcome:
         """Return the outcome of a call whose response reports an error."""
         return Outcome(UpstreamFailure.code, cause=self.error_code)

@@ -14,7 +14,7 @@ FINAL_STATES = ("completed", "failed", "incomplete", "cancelled")
 # The Responses API names its events; the last one has the response's state, and an error event only a code. Items may
 # hold sealed reasoning.
 METADATA = re.compile(
-    rb'"(?:usage"\s*:\s*\{|error"\s*:\s*[{"]|finish_reason"\s*:\s*"'
+    rb'"(?:usage"\s*:\s*\{|error"\s*:\s*[{"]|message"\s*:\s*"|finish_reason"\s*:\s*"'
     rb'|type"\s*:\s*"(?:error|response\.(?:output_item\.done|%s))")' % "|".join(FINAL_STATES).encode()
 )
 # A pair of escaped surrogates, one alone (the group), or another escape.
@@ -57,12 +57,13 @@ class ResponseMetadata(msgspec.Struct):
     type: str | None = None
     response: "ResponseMetadata | None" = None
     """Set in events of the Responses API."""
-    item: msgspec.Raw | None = None
+    item: msgspec.Raw = msgspec.Raw(b"null")
     """Set in events about one item of the output."""
     code: Any = None
-    """Set in error events, and so are the next two."""
+    """Set in error events, and so are the next three. Azure's gateways use the last one."""
     message: Any = None
     param: Any = None
+    status_code: Any = msgspec.field(name="statusCode", default=None)
 
     @property
     def reported_error(self) -> ErrorDetail | None:
@@ -70,9 +71,10 @@ class ResponseMetadata(msgspec.Struct):
 
         It is empty if the response failed without saying why.
         """
-        if self.type == "error":
+        is_bare = not self.type and self.choices is None and bool(self.code or self.status_code) and bool(self.message)
+        if self.type == "error" or is_bare:
             nested = error_in(self.error)
-            event = {"code": self.code, "message": self.message, "param": self.param}
+            event = {"code": self.code or self.status_code, "message": self.message, "param": self.param}
             return nested if nested.code or nested.message else error_in(event)
         reported = self.response or self
         if reported.error:
@@ -84,7 +86,7 @@ class ResponseMetadata(msgspec.Struct):
         reported = self.response or self
         conversation = reported.conversation.get("id") if isinstance(reported.conversation, dict) else None
         found = [reported.id, conversation]
-        for raw in [self.item] if self.item else reported.output or []:
+        for raw in [self.item, *(reported.output or [])]:
             with suppress(*INVALID_JSON):
                 item = msgspec.json.decode(raw, type=Item)
                 found += [item.id, item.encrypted_content]
@@ -102,11 +104,29 @@ def decode_json[T](data: bytes, kind: type[T]) -> T:
 
 
 def metadata_of(body: bytes) -> ResponseMetadata:
-    """Return the metadata in `body`, JSON; empty if it cannot be read."""
+    """Return the metadata in `body`, JSON, without the fields that have an unexpected type; empty if it cannot be read."""
     try:
         return decode_json(body, ResponseMetadata)
+    except msgspec.ValidationError:
+        return valid_fields(body)
     except INVALID_JSON:
         return ResponseMetadata()
+
+
+def valid_fields(body: bytes) -> ResponseMetadata:
+    try:
+        fields = decode_json(body, dict[str, msgspec.Raw])
+    except INVALID_JSON:
+        return ResponseMetadata()
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(ResponseMetadata):
+        raw = fields.get(field.encode_name)
+        if raw and field.name == "response":
+            found[field.name] = metadata_of(raw)
+        elif raw:
+            with suppress(*INVALID_JSON):
+                found[field.name] = msgspec.json.decode(raw, type=field.type)
+    return ResponseMetadata(**found)
 
 
 def is_usage_only(data: bytes) -> bool:

@@ -65,7 +65,8 @@ class Failover:
             stream=call.stream,
             headers=call.headers,
         )
-        deadline = asyncio.get_running_loop().time() + self.settings.request_timeout
+        timeout = min(self.settings.request_timeout, self.settings.stream_seconds)
+        deadline = asyncio.get_running_loop().time() + timeout
         slot = None
         try:
             slot = self.slots.take()

@@ -16,11 +16,14 @@ from shared.telemetry.response_metadata import metadata_of
 # The longest that a stream is held back, in seconds and in bytes.
 LONGEST_HOLD = 1.0
 LARGEST_HOLD = 1024 * 1024
-WITHOUT_OUTPUT = {"response.created", "response.queued", "response.in_progress"}
+# The types of events that carry no output. Chunks of chats have no type, and carry none if they have no choices.
+WITHOUT_OUTPUT = {None, "response.created", "response.queued", "response.in_progress", "keepalive", "ping"}
 # Found in a body that reports an error. Inside JSON strings quotes are escaped, so text never matches.
 FAILED = re.compile(rb'"error"\s*:\s*\{|"status"\s*:\s*"failed"')
 # Stands for a response that failed without saying why.
 UNKNOWN = ErrorDetail("server_error", "The response failed.", type="server_error")
+# Stands for a stream that ended without output and without an error.
+ENDED = ErrorDetail("server_error", "The stream ended before it had any output.", type="server_error")
 
 type Reader = Callable[[], Awaitable[bytes]]
 
@@ -34,7 +37,8 @@ def error_in_body(body: bytes) -> ErrorDetail | None:
 async def read_preamble(read: Reader) -> tuple[bytes, ErrorDetail | None]:
     """Read a stream until it has output, an error or an end, or has been held back for long enough.
 
-    Return all bytes that were read, and the error if it came first. Raise what `read` raises.
+    Return all bytes that were read, and the error if it came first. An end without any output is an error, too. Raise what
+    `read` raises.
     """
     held = bytearray()
     parser = sse.EventParser()
@@ -45,13 +49,15 @@ async def read_preamble(read: Reader) -> tuple[bytes, ErrorDetail | None]:
                 chunk = await read()
                 held += chunk
                 for data in parser.feed(chunk or b"\n\n"):
+                    if data.strip() == sse.DONE:
+                        return bytes(held), error
                     event = metadata_of(data)
                     reported = event.reported_error
                     if reported == ErrorDetail():
                         # The event after it may say why.
                         error = UNKNOWN
-                    elif reported or not (event.type in WITHOUT_OUTPUT or event.choices == []):
+                    elif reported or event.type not in WITHOUT_OUTPUT or event.choices:
                         return bytes(held), reported or error
                 if not chunk:
-                    break
+                    return bytes(held), error or ENDED
     return bytes(held), error

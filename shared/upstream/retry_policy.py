@@ -40,11 +40,11 @@ NUMBER = re.compile(r"\d{1,12}(\.\d+)?")
 
 # Codes of errors in a body, without `_` and in lower case.
 THROTTLING_CODES = re.compile(
-    "insufficientquota|nocapacity|quotaexceeded|ratelimit(?:error|exceeded|reached)|slowdown|toomanyrequests"
+    "insufficientquota|nocapacity|quotaexceeded|ratelimit(?:error|exceeded|reached)|slowdown|toomanyrequests|tokens|requests"
 )
 SERVER_CODES = re.compile(
-    "badgateway|gatewaytimeout|internal(?:server)?error|(?:model)?overloaded(?:error)?|serverbusy|servererror"
-    "|serverisoverloaded|serviceunavailable|timeout"
+    "badgateway|internal(?:server)?error|(?:engine|model|serveris|server)?overloaded(?:error)?|serverbusy|servererror"
+    "|serviceunavailable|(?:gateway|request)?timeout"
 )
 MISSING_DEPLOYMENT_CODES = {"deploymentnotfound", "modelnotfound", "unknownmodel"}
 UNKNOWN_STATE_CODES = {"previousresponsenotfound", "invalidencryptedcontent"}
@@ -61,6 +61,12 @@ UNKNOWN_STATE = re.compile(
     r"|created under a different azure openai resource"
     r"|encrypted content .{0,200}could not be (?:verified|decrypted)"
 )
+EXPIRED_STATE = re.compile(rf"(?is)\b{STATE}s?\b.{{0,200}}\bexpired")
+# Of errors without a code.
+THROTTLING_MESSAGE = re.compile(r"(?i)rate limit|too many requests|quota")
+SERVER_MESSAGE = re.compile(r"(?i)server had an error|server error|overloaded|unavailable|capacity|timed? ?out")
+# Enough of a message that may quote a whole request.
+LONGEST_MESSAGE = 1000
 
 
 class Scope(Enum):
@@ -204,7 +210,7 @@ def kind_of(status: int, error: ErrorDetail, *, retry_after: float | None, call:
     if status in (401, 403):
         return Kind.NETWORK if status == 403 and NETWORK_RULES.search(error.message) else Kind.CREDENTIALS
     if status == 410:
-        return Kind.RETIRED
+        return Kind.UNKNOWN_STATE if EXPIRED_STATE.search(error.message[:LONGEST_MESSAGE]) else Kind.RETIRED
     if status == 424 and call.names_own_resources:
         # The failed dependency is the caller's, such as an MCP server.
         return Kind.CALLER
@@ -217,8 +223,7 @@ def kind_of(status: int, error: ErrorDetail, *, retry_after: float | None, call:
 
 def kind_of_request_error(status: int, error: ErrorDetail, call: InferenceCall) -> Kind:
     """Return the kind of a 400 or 404, whose reason is in the code or only in the message."""
-    # Enough of a message that may quote a whole request.
-    code, message = plain(error.code), error.message[:1000]
+    code, message = plain(error.code), error.message[:LONGEST_MESSAGE]
     if code == "modeldeprecated":
         return Kind.RETIRED
     if code in MISSING_DEPLOYMENT_CODES or MISSING_DEPLOYMENT.match(message):
@@ -338,7 +343,15 @@ def status_of(error: ErrorDetail) -> int:
         return 500
     if code in MISSING_DEPLOYMENT_CODES:
         return 404
+    if not code:
+        return status_of_message(error.message[:LONGEST_MESSAGE])
     return 400
+
+
+def status_of_message(message: str) -> int:
+    if THROTTLING_MESSAGE.search(message):
+        return 429
+    return 500 if SERVER_MESSAGE.search(message) else 400
 
 
 def plain(code: str) -> str:

@@ -157,6 +157,31 @@ def test_a_stream_without_output_is_not_held_back_for_long(two: Gateway, models:
     assert attempts(models) == [1, 0, 0]
 
 
+@pytest.mark.parametrize(
+    "events",
+    [
+        'event: error\ndata: {"code":"rate_limit_exceeded","message":"m"}\n\n',
+        'data: {"statusCode":429,"message":"Rate limit is exceeded. Try again in 7 seconds."}\n\n',
+        'data: {"error":{"code":"rate_limit_exceeded","message":"m"},"status":429}\n\n',
+        'data: {"type":"error","status":429,"error":{"code":"rate_limit_exceeded","message":"m"}}\r\n\r\n',
+        'data: {"choices":null,"prompt_filter_results":[]}\n\ndata: {"error":{"code":"429","message":"m"}}\n\n',
+        'event: keepalive\ndata: {"type":"keepalive"}\n\ndata: {"error":{"code":429,"message":"m"}}\n\n',
+        ': a comment\n\ndata: {"error":"overloaded"}\n\n',
+        # These end before there is any output.
+        'data: {"choices":[]}\n\n',
+        'data: {"type":"response.created","response":{}}\n\n',
+        "",
+    ],
+)
+@pytest.mark.parametrize("path", OPERATIONS)
+def test_the_next_endpoint_serves_the_call_whatever_takes_the_place_of_output(
+    two: Gateway, models: list[Simulator], path: str, events: str
+) -> None:
+    models[0].script({"raw": events, "split": 7, "headers": {"content-type": "text/event-stream", "retry-after": "7"}})
+    assert send(two, path, stream=True).status_code == 200
+    assert attempts(models) == [1, 1, 0]
+
+
 PREAMBLES = {
     "/api/v1/chat/completions": b'data: {"choices":[],"prompt_filter_results":[]}\n\n',
     "/api/v1/responses": b'event: response.created\ndata: {"type":"response.created","response":{"id":"resp_1"}}\n\n',

@@ -166,6 +166,8 @@ OWN_NAMES: dict[str, tuple[str, Json | None]] = {
     "data sources on /api/chat": ("/api/chat", {"prompt": "Hello", "data_sources": [{}]}),
     "an MCP server": (RESPONSES, {"input": "Hello", "tools": [{"type": "mcp", "server_url": "https://mine.example"}]}),
     "an escaped name": (RESPONSES, None),
+    "a stored prompt": (RESPONSES, {"prompt": {"id": "pmpt_1"}, "input": "Hello"}),
+    "tools that cannot be read": (RESPONSES, {"input": "Hello", "tools": [{"type": "mcp"}, None]}),
     "a model for images": (RESPONSES, {"input": "Hello", "tools": [{"type": "image_generation", "model": "mine"}]}),
 }
 

@@ -131,9 +131,12 @@ def test_a_stream_that_takes_too_long_ends_with_an_error_event(gateway: Gateway,
 def test_the_time_includes_the_wait_for_the_model(gateway: Gateway, model: Simulator, path: str) -> None:
     gateway.configure(model.url, STREAM_SECONDS="0.5")
     model.script({"delay": 1, **ENDLESS})
+    response = gateway.http.post(path, json=body_for(path, stream=True), headers=CALLER)
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
+    model.script({"delay": 0.3, **ENDLESS})
     with streamed(gateway, path) as response:
         assert read_unfinished(response).count(b"stream_too_long")
-    assert model.journal(ended=1)[0].chunks < 5
+    assert model.journal(ended=2)[1].chunks < 6
 
 
 def test_the_apps_error_event_has_the_format_of_the_responses_api(gateway: Gateway, model: Simulator) -> None:

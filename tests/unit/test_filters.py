@@ -17,6 +17,7 @@ from tests.support.calls import chat_call, chat_record
 
 CALL = chat_call(b'{"messages":[{"role":"user","content":"Hi"}]}')
 CHUNK = b'data: {"choices":[{"delta":{"content":"text"}}]}\n\n'
+LAST = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 
 
 @pytest.fixture(params=[WholeEvents, ChatDeltas])
@@ -45,7 +46,29 @@ def test_a_truncated_event_is_not_passed_on(stream_filter: StreamFilter, truncat
 
 @pytest.mark.parametrize("rest", [b"", b"\n", b": a comment", b'data: {"choices":[]}', b"data: [DONE]\n"])
 def test_an_event_that_lacks_only_its_end_is_passed_on(whole_events: WholeEvents, rest: bytes) -> None:
-    assert whole_events.feed(CHUNK + rest) + whole_events.end() == CHUNK + rest
+    assert whole_events.feed(CHUNK + LAST + rest) + whole_events.end() == CHUNK + LAST + rest
+
+
+@pytest.mark.parametrize("events", [CHUNK, CHUNK + CHUNK, b'data: {"type":"response.output_text.delta"}\n\n', b""])
+def test_an_end_in_order_without_a_last_event_is_an_interruption(whole_events: WholeEvents, events: bytes) -> None:
+    whole_events.feed(events)
+    with pytest.raises(StreamInterrupted):
+        whole_events.end()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        b'{"error":{"code":"x","message":"m"},"status":429}',
+        b'{"error":{"code":"x","message":"m"},"id":7,"model":{},"usage":[]}',
+        b'{"code":"x","message":"m"}',
+        b'{"statusCode":429,"message":"m"}',
+    ],
+)
+def test_an_error_is_found_whatever_else_the_event_has(stream_filter: StreamFilter, error: bytes) -> None:
+    stream_filter.feed(CHUNK + b"data: " + error + b"\n\n")
+    assert stream_filter.progress is Progress.FAILED
+    assert stream_filter.record.error_code in ("x", "429")
 
 
 @pytest.mark.parametrize("line", [b"a" * 100, b"data: x\n" * 10])

@@ -7,7 +7,7 @@ import pytest
 
 from shared.openai_api.request_body import parse_fields
 from shared.openai_api.state import MOST_REFERENCES, state_of
-from shared.telemetry.response_metadata import ResponseMetadata
+from shared.telemetry.response_metadata import ResponseMetadata, metadata_of
 from shared.upstream.affinity import Affinity, key_of
 from shared.upstream.request import State
 
@@ -80,3 +80,20 @@ def test_the_memory_of_endpoints_has_a_limit_and_forgets_what_was_used_longest_a
     assert affinity.endpoint_of([key_of("a")]) is endpoint
     affinity.learn(endpoint, ResponseMetadata(id="c"))  # type: ignore[arg-type]
     assert [affinity.endpoint_of([key_of(name)]) is endpoint for name in ("a", "b", "c")] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("event", "references"),
+    [
+        ({"type": "response.output_item.done", "item": {"id": "rs_1", "encrypted_content": "gAA="}}, ["rs_1", "gAA="]),
+        ({"type": "response.created", "response": {"id": "resp_1", "output": []}}, ["resp_1"]),
+        ({"type": "response.completed", "response": {"id": "resp_1", "output": [{"id": "msg_1"}]}}, ["resp_1", "msg_1"]),
+        (
+            {"id": "resp_1", "conversation": {"id": "conv_1"}, "output": ["strange", {"id": "fc_1"}]},
+            ["resp_1", "conv_1", "fc_1"],
+        ),
+        ({"id": "resp_1", "usage": {"input_tokens": "strange"}, "output": [{"id": "msg_1"}]}, ["resp_1", "msg_1"]),
+    ],
+)
+def test_state_is_learned_from_events_and_responses(event: Any, references: list[str]) -> None:
+    assert metadata_of(json.dumps(event).encode()).references() == references
