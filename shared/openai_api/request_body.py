@@ -16,7 +16,8 @@ Fields = dict[str, msgspec.Raw]
 NULL = msgspec.Raw(b"null")
 # An escape of half a surrogate pair, in JSON without escaped backslashes.
 HALF_PAIR = re.compile(rb"\\u[dD][89abAB]\w\w(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]\w\w)\\u[dD][c-fC-F]\w\w")
-REPLACEMENT = rb"\ufffd"
+# In mixed case, so that it differs from the escapes that callers write.
+REPLACEMENT = rb"\uFfFd"
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
@@ -74,7 +75,7 @@ def parse_fields(body: bytes) -> Fields:
 
 def reject_half_pairs(body: bytes) -> None:
     """Raise `BadRequest` if a JSON object is malformed because of half a surrogate pair, with the field that has it."""
-    repaired, count = HALF_PAIR.subn(rb"\\ufffd", body.replace(rb"\\", b"__"))
+    repaired, count = HALF_PAIR.subn(lambda _: REPLACEMENT, body.replace(rb"\\", b"__"))
     if not count:
         return
     try:

@@ -101,6 +101,7 @@ class Settings:
         # Reading a setting adds its name to `known`. The schedule is read elsewhere, and the keys only if needed.
         reader.known |= {SCHEDULE_NAME, *KEY_NAMES}
         use_identity = reader.text("AUTHENTICATION").upper() == "AZURE"
+        identity_client_id = reader.text("AZURE_CLIENT_ID") or None
         origins = reader.items("AZURE_OPENAI_ENDPOINT", origin, separators=GROUP_SEPARATORS)
         default_deployment = reader.parsed("AZURE_OPENAI_CHATGPT_DEPLOYMENT", deployment_name) or ""
         settings = cls(
@@ -109,7 +110,7 @@ class Settings:
             default_deployment=default_deployment,
             deployments=deployments(reader, default_deployment),
             use_identity=use_identity,
-            identity_client_id=reader.text("AZURE_CLIENT_ID") or None,
+            identity_client_id=identity_client_id,
             token_scope=reader.text("AZURE_OPENAI_TOKEN_SCOPE") or token_scope(reader, origins if use_identity else []),
             caller_keys=caller_keys(reader),
             request_timeout=reader.seconds("REQUEST_TIMEOUT_SECONDS", 200),
@@ -123,7 +124,8 @@ class Settings:
             warnings=(
                 *reader.warnings,
                 *reader.unknown(),
-                *(regional_endpoints(origins) + environment_credentials(environ) if use_identity else ()),
+                *(regional_endpoints(origins) if use_identity else ()),
+                *(environment_credentials(environ, identity_client_id) if use_identity else ()),
             ),
         )
         if reader.problems:
@@ -182,7 +184,7 @@ def token_scope(reader: SettingsReader, origins: list[str]) -> str:
     hosts = [urlsplit(origin).hostname or "" for origin in origins]
     scopes = {next((s for suffix, s in TOKEN_SCOPES.items() if host.endswith(suffix)), PUBLIC_TOKEN_SCOPE) for host in hosts}
     if len(scopes) > 1:
-        reader.problems["AZURE_OPENAI_TOKEN_SCOPE"] = "is needed, because the endpoints are in different clouds"
+        reader.problems.setdefault("AZURE_OPENAI_TOKEN_SCOPE", "is needed, because the endpoints are in different clouds")
     return min(scopes, default=PUBLIC_TOKEN_SCOPE)
 
 

@@ -43,7 +43,7 @@ def default_credential(client_id: str | None) -> DefaultAzureCredential:
     """Return Azure's usual chain of credentials, with time-outs short enough for a call that waits.
 
     `client_id` selects a user-assigned identity, None the system-assigned one. Raise `SettingsError` if a variable that
-    azure-identity itself reads in the environment is invalid.
+    azure-identity itself reads in the environment is invalid, or names a certificate that cannot be read.
     """
     try:
         return DefaultAzureCredential(
@@ -53,9 +53,9 @@ def default_credential(client_id: str | None) -> DefaultAzureCredential:
             retry_total=2,
             retry_backoff_factor=0.2,
         )
-    except ValueError as exc:
-        # The text names the variable and quotes its value; neither is a secret.
-        raise SettingsError({"AZURE_TOKEN_CREDENTIALS or AZURE_AUTHORITY_HOST": str(exc)}) from None
+    except (OSError, ValueError) as exc:
+        # The text says what is wrong; of values, it quotes only those of AZURE_TOKEN_CREDENTIALS and of paths.
+        raise SettingsError({"AZURE_... of azure-identity": str(exc)}) from None
 
 
 class TokenProvider:

@@ -177,14 +177,24 @@ def test_a_failing_identity_endpoint_is_reported_within_the_probes_deadline(keyl
     assert keyless.model.journal() == []
 
 
-def test_the_log_names_an_invalid_setting_of_azure_identity(gateway: Gateway) -> None:
-    gateway.configure("http://127.0.0.1:9", AUTHENTICATION="AZURE", AZURE_TOKEN_CREDENTIALS="ManagedIdentity")
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"AZURE_TOKEN_CREDENTIALS": "ManagedIdentity"}, "Invalid value for AZURE_TOKEN_CREDENTIALS: managedidentity"),
+        ({"AZURE_CLIENT_SECRET": ""}, "secret should be a Microsoft Entra application's client secret"),
+        ({"AZURE_CLIENT_CERTIFICATE_PATH": "/no/such/file"}, "[Errno 2] No such file or directory: '/no/such/file'"),
+        ({"AZURE_CLIENT_CERTIFICATE_PATH": "function_app.py"}, "Failed to deserialize certificate"),
+    ],
+)
+def test_the_log_names_an_invalid_setting_of_azure_identity(
+    gateway: Gateway, variables: dict[str, str], problem: str
+) -> None:
+    principal = {"AZURE_TENANT_ID": "tenant", "AZURE_CLIENT_ID": "client"}
+    gateway.configure("http://127.0.0.1:9", AUTHENTICATION="AZURE", **principal, **variables)
     app = gateway.app
     assert ready(app) == (503, "not_configured")
     assert app.chat({"prompt": "Hello"}).status_code == 503
-    app.wait_for(
-        "AZURE_TOKEN_CREDENTIALS or AZURE_AUTHORITY_HOST: Invalid value for AZURE_TOKEN_CREDENTIALS: managedidentity"
-    )
+    app.wait_for(f"AZURE_... of azure-identity: {problem}")
     assert "Unexpected" not in app.output
 
 

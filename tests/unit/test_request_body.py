@@ -25,11 +25,11 @@ def problem(body: bytes) -> BadRequest:
 @example("\\\ud83d")
 @example("\ude00\ud83d")
 def test_only_whole_characters_are_accepted(text: str) -> None:
-    body = json.dumps({"a": "\ufffdx", "b": [{"content": text}]})
+    body = json.dumps({"a": "\ufffd", "b": [{"content": text}]})
     try:
         json.dumps(json.loads(body), ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        found = problem(body.replace("\\ufffd", "").encode())
+        found = problem(body.encode())
         assert found.message.startswith(f"'b' {HALF}")
         assert found.param == "b"
     else:

@@ -11,7 +11,7 @@ from azure.identity import DefaultAzureCredential, EnvironmentCredential
 
 from shared.errors import SettingsError
 from shared.settings import SCHEDULE_NAME, Endpoint, Settings, health_check_schedule
-from shared.settings.checks import EARLIER_CREDENTIALS
+from shared.settings.checks import EARLIER_CREDENTIALS, WORKLOAD_IDENTITY
 from tests.support.processes import PROJECT
 
 ENDPOINT = "https://name.openai.azure.com"
@@ -399,7 +399,30 @@ def test_credentials_before_the_managed_identity_cause_a_warning(names: tuple[st
     assert "a-secret" not in warning
     assert settings(**complete).warnings == (), "with a key, nothing signs in"
     for name in names:
-        assert settings(**complete | {name: ""}, AUTHENTICATION="AZURE").warnings == (), f"it needs {name} as well"
+        others = {other: "a-secret" for other in names if other != name}
+        assert settings(**others, AUTHENTICATION="AZURE").warnings == (), f"it needs {name} as well"
+
+
+def test_the_client_id_in_the_file_counts_for_a_workload_identity_alone(dotenv: Path) -> None:
+    dotenv.write_text("AZURE_CLIENT_ID=client\n")
+    others = {"AUTHENTICATION": "AZURE", "AZURE_TENANT_ID": "tenant"}
+    (warning,) = settings(dotenv, **others, AZURE_FEDERATED_TOKEN_FILE="path").warnings
+    assert "remove AZURE_FEDERATED_TOKEN_FILE" in warning
+    assert settings(dotenv, **others, AZURE_CLIENT_SECRET="a-secret").warnings == ()
+
+
+@pytest.mark.parametrize("name", SERVICE_PRINCIPAL)
+def test_an_empty_variable_counts_for_a_service_principal_alone(name: str) -> None:
+    (warning,) = settings(**SERVICE_PRINCIPAL | {name: ""}, AUTHENTICATION="AZURE").warnings
+    assert "remove AZURE_CLIENT_SECRET" in warning
+    workload = dict.fromkeys(WORKLOAD_IDENTITY, "x")
+    for empty in WORKLOAD_IDENTITY:
+        assert settings(**workload | {empty: ""}, AUTHENTICATION="AZURE").warnings == ()
+
+
+def test_a_quoted_token_scope_is_reported_as_that() -> None:
+    both = {"AZURE_OPENAI_ENDPOINT": "https://a.azure.com,https://b.azure.us", "AUTHENTICATION": "AZURE"}
+    assert "quotes" in problems(**both, AZURE_OPENAI_TOKEN_SCOPE="'https://a'")["AZURE_OPENAI_TOKEN_SCOPE"]
 
 
 def test_only_the_credential_that_is_used_is_named() -> None:
