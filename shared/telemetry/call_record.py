@@ -178,10 +178,11 @@ class CallRecord:
 
     @property
     def may_end_here(self) -> bool:
-        """Return whether the content may be complete without a last event: a choice has finished, or the caller asked for a
-        part of a stored response's events.
+        """Return whether the content may be complete without a last event: a choice has finished, the usage is there, or the
+        caller asked for a part of a stored response's events.
         """
-        return bool(self.finish_reasons) or self.operation not in GEN_AI_OPERATIONS
+        is_finished = bool(self.finish_reasons) or self.metadata.usage is not None
+        return is_finished or self.operation not in GEN_AI_OPERATIONS
 
     def reported_error(self) -> Outcome:
         """Return the outcome of a call whose response reports an error."""
