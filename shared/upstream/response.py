@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import httpx2
 
 from shared.errors import DeadlineExceeded, ErrorDetail, UpstreamFailure, UpstreamUnreachable
-from shared.telemetry.call_record import SUCCEEDED, CallRecord, Outcome, failed
+from shared.telemetry.call_record import CallRecord, Outcome
 from shared.upstream.concurrency import Slot
 from shared.upstream.endpoint import TRANSPORT_ERRORS, EndpointClient
 from shared.upstream.read_ahead import error_in_body, read_preamble
@@ -17,8 +17,7 @@ from shared.upstream.response_headers import content_type, returned_headers
 class UpstreamResponse:
     """Hold Azure's response: the headers have been read, the body has not.
 
-    It holds a connection, the call's slot and its record. Closing it releases all three: use it as an async context
-    manager, or call `aclose` with the call's outcome.
+    It holds a connection, the call's slot and its record. `aclose` releases all three, with the call's outcome.
     """
 
     def __init__(
@@ -38,12 +37,6 @@ class UpstreamResponse:
     def is_event_stream(self) -> bool:
         is_unread = not self.response.is_stream_consumed and self.response.status_code == 200
         return is_unread and self.content_type.partition(";")[0].strip().lower() == "text/event-stream"
-
-    async def __aenter__(self) -> "UpstreamResponse":
-        return self
-
-    async def __aexit__(self, _: object, exc: BaseException | None, __: object) -> None:
-        await self.aclose(failed(exc) if exc else SUCCEEDED)
 
     async def read_ahead(self) -> ErrorDetail | None:
         """Read the beginning of a stream, or the whole of another body, and return the error that Azure reports there.

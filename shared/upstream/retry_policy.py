@@ -262,8 +262,10 @@ def classify(response: httpx2.Response, call: InferenceCall, position: int, sett
 
 
 def cooldown_for(kind: Kind, call: InferenceCall, seconds: float = DEFAULT_COOLDOWN) -> Cooldown | None:
-    """Return the cooldown that a failure of `kind` starts. A service of the caller's own may cause all but the lost
-    connections, and must not take the endpoint from the others.
+    """Return the cooldown that a failure of `kind` starts.
+
+    It is None for a call that names services of the caller's own. They may have failed, and one caller must not take an
+    endpoint from the others.
     """
     if kind.scope is Scope.NOTHING or call.names_own_resources:
         return None
