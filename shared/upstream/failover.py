@@ -17,6 +17,7 @@ from shared.upstream.affinity import Affinity
 from shared.upstream.clients import Clients
 from shared.upstream.concurrency import Slot, Slots
 from shared.upstream.endpoint import TRANSPORT_ERRORS, EndpointClient
+from shared.upstream.read_ahead import ENDED
 from shared.upstream.request import CHAT_COMPLETIONS, RESPONSES, STORED_RESPONSE, InferenceCall
 from shared.upstream.response import UpstreamResponse
 from shared.upstream.retry_policy import (
@@ -163,6 +164,9 @@ class Failover:
             logger.warning("No response from endpoint %d to %s in time", position, call.caller)
             return without_response(Kind.SLOW if was_sent() else Kind.TROUBLE, DeadlineExceeded(), call)
         failure = self.classify_error(error, call, endpoint, response) if error else None
+        if failure and error is ENDED:
+            # Like a lost connection: Azure may have worked on the call, and stored a response.
+            failure = replace(failure, tries_next=call.is_repeatable)
         if failure is None or failure.kind.rank is Rank.CALLER:
             return upstream
         await response.aclose()

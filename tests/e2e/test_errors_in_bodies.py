@@ -188,23 +188,24 @@ PREAMBLES = {
 }
 
 
-@pytest.mark.parametrize(("store", "status"), [(False, 200), (True, 502)])
+@pytest.mark.parametrize(("end", "error"), [(b"", 502), (b"0\r\n\r\n", 500)], ids=["lost", "in order"])
+@pytest.mark.parametrize("store", [False, True])
 @pytest.mark.parametrize("path", OPERATIONS)
-def test_a_stream_that_breaks_before_any_output_is_sent_again_unless_two_responses_would_remain(
-    gateway: Gateway, upstreams: Upstreams, models: list[Simulator], path: str, store: bool, status: int
+def test_a_stream_that_ends_before_any_output_is_sent_again_unless_two_responses_would_remain(
+    gateway: Gateway, upstreams: Upstreams, models: list[Simulator], path: str, store: bool, end: bytes, error: int
 ) -> None:
     async def interrupt(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         chunk = PREAMBLES[path]
         head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        writer.write(head + b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        writer.write(head + b"%x\r\n%s\r\n" % (len(chunk), chunk) + end)
         await writer.drain()
         writer.close()
 
     gateway.configure(f"http://127.0.0.1:{upstreams.serve(interrupt)}", models[0].url)
     body = {**OPERATIONS[path], "stream": True, "store": store}
     response = gateway.http.post(path, json=body, headers=CALLER)
-    assert response.status_code == status
+    assert response.status_code == (error if store else 200)
     assert attempts(models) == [1 - store, 0, 0]
 
 
