@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from shared.surrogates import whole_characters
+
 # Match what Newtonsoft.Json accepts beyond JSON. One pattern is simpler than a package such as json5, to pin and to update.
 TOKEN = re.compile(
     r"""
@@ -51,11 +53,7 @@ def strict(found: re.Match[str]) -> str:
 
 def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object, with U+FFFD in place of each half of a surrogate pair, which no terminal or variable can hold."""
-    return {replace_surrogates(name): replace_surrogates(value) for name, value in pairs}
-
-
-def replace_surrogates(value: Any) -> Any:
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value
+    return {whole_characters(name): whole_characters(value) if isinstance(value, str) else value for name, value in pairs}
 
 
 def section(content: dict[str, Any], *names: str) -> dict[str, Any]:

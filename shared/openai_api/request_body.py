@@ -3,7 +3,6 @@
 import asyncio
 import codecs
 import json
-import re
 
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request
@@ -11,11 +10,10 @@ from starlette.requests import ClientDisconnect
 
 from shared.errors import BadRequest, ClientDisconnected, RequestTimeout, RequestTooLarge, UnsupportedEncoding
 from shared.settings import Settings
+from shared.surrogates import replace_half_pairs
 
 Fields = dict[str, msgspec.Raw]
 NULL = msgspec.Raw(b"null")
-# An escape of half a surrogate pair, in JSON without escaped backslashes.
-HALF_PAIR = re.compile(rb"\\u[dD][89abAB]\w\w(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]\w\w)\\u[dD][c-fC-F]\w\w")
 # In mixed case, so that it differs from the escapes that callers write.
 REPLACEMENT = rb"\uFfFd"
 
@@ -75,7 +73,7 @@ def parse_fields(body: bytes) -> Fields:
 
 def reject_half_pairs(body: bytes) -> None:
     """Raise `BadRequest` if a JSON object is malformed because of half a surrogate pair, with the field that has it."""
-    repaired, count = HALF_PAIR.subn(lambda _: REPLACEMENT, body.replace(rb"\\", b"__"))
+    repaired, count = replace_half_pairs(body, REPLACEMENT)
     if not count:
         return
     try:

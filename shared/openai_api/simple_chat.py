@@ -33,6 +33,7 @@ from shared.streaming.disconnects import cancel_on_disconnect
 from shared.streaming.event_stream import EventStreamResponse
 from shared.streaming.filters import MAX_EVENT_SIZE, Progress, StreamFilter
 from shared.streaming.whole_response import whole_response
+from shared.surrogates import whole_characters
 from shared.telemetry.call_record import CallRecord
 from shared.telemetry.response_metadata import decode_json, metadata_of
 from shared.upstream.failover import Failover
@@ -83,8 +84,7 @@ class Chunk(msgspec.Struct, frozen=True):
 # Created once for all chunks of all streams.
 DECODER = msgspec.json.Decoder(Chunk)
 ENCODER = msgspec.json.Encoder()
-# Characters outside the Basic Multilingual Plane are a pair of these in JSON, and Azure may send the halves in two chunks.
-SURROGATE = re.compile("[\ud800-\udfff]")
+# Characters outside the Basic Multilingual Plane are a surrogate pair in JSON, and Azure may send the halves in two chunks.
 FIRST_HALF_AT_END = re.compile("[\ud800-\udbff]?\\Z")
 
 
@@ -195,7 +195,7 @@ class ChatDeltas(StreamFilter):
         for data in self.parser.feed(chunk):
             if data == sse.DONE:
                 if self.half:
-                    output.append(delta(whole(self.half)))
+                    output.append(delta(whole_characters(self.half)))
                 last = ENCODER.encode({"finish_reason": self.finish_reason, "usage": self.usage})
                 output += [sse.event(last), sse.event(sse.DONE)]
                 self.progress = Progress.FINISHED
@@ -213,20 +213,20 @@ class ChatDeltas(StreamFilter):
             self.usage = parsed.usage or self.usage
             for choice in parsed.choices or ():
                 self.finish_reason = choice.finish_reason or self.finish_reason
-                if choice.delta and (text := self.whole_characters(choice.delta.text())):
+                if choice.delta and (text := self.without_half(choice.delta.text())):
                     output.append(delta(text))
         if self.parser.buffered > MAX_EVENT_SIZE and not self.is_complete:
             self.progress = Progress.INVALID
         return b"".join(output)
 
-    def whole_characters(self, text: str) -> str:
+    def without_half(self, text: str) -> str:
         """Return the text that a chunk adds, and keep half a character at its end for the next chunk."""
         if not text:
             return ""
         found = FIRST_HALF_AT_END.search(text)
         assert found
         text, self.half = self.half + text[: found.start()], found[0]
-        return whole(text)
+        return whole_characters(text)
 
     def end(self) -> bytes:
         # Complete a last event that lacks its blank line, or whose final \r still waits for a \n.
@@ -259,13 +259,6 @@ def text_of(content: Any) -> str:
     if isinstance(content, list):
         return "".join(text_of(part.get("text") or part.get("refusal")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
-
-
-def whole(text: str) -> str:
-    """Return `text` with the two halves of a character joined, and a half that is alone replaced by U+FFFD."""
-    if not SURROGATE.search(text):
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def delta(text: str) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from shared.errors import INVALID_JSON, ErrorDetail, error_in
+from shared.surrogates import replace_half_pairs
 
 # The final states of a response of the Responses API.
 FINAL_STATES = ("completed", "failed", "incomplete", "cancelled")
@@ -17,8 +18,6 @@ METADATA = re.compile(
     rb'"(?:usage"\s*:\s*\{|error"\s*:\s*[{"]|message"\s*:\s*"|finish_reason"\s*:\s*"'
     rb'|type"\s*:\s*"(?:error|response\.(?:output_item\.done|%s))")' % "|".join(FINAL_STATES).encode()
 )
-# A pair of escaped surrogates, one alone (the group), or another escape.
-ESCAPE = re.compile(rb"\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w|\\(u[dD][89a-fA-F]\w\w)|\\.")
 
 
 class Usage(msgspec.Struct):
@@ -100,7 +99,7 @@ def decode_json[T](data: bytes, kind: type[T]) -> T:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        return msgspec.json.decode(ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], data), type=kind)
+        return msgspec.json.decode(replace_half_pairs(data)[0], type=kind)
 
 
 def metadata_of(body: bytes) -> ResponseMetadata:
