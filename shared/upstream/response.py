@@ -56,13 +56,13 @@ class UpstreamResponse:
 
     def hold(self, held: bytes) -> None:
         """Return `held` as the next chunk, ahead of the rest of the body."""
-        read = self.next_chunk
+        read, pending = self.next_chunk, [held]
 
-        async def held_chunk() -> bytes:
-            self.next_chunk = read
-            return held or await read()
+        async def next_chunk() -> bytes:
+            # A reference to `self` would be a cycle, and keep a response that nobody reads in memory.
+            return (pending.pop() if pending else b"") or await read()
 
-        self.next_chunk = held_chunk
+        self.next_chunk = next_chunk
 
     async def read(self) -> bytes:
         """Return the whole body, and record its metadata.

@@ -17,6 +17,7 @@ from shared.openai_api.passthrough import respond
 from shared.streaming.disconnects import cancel_on_disconnect
 from shared.upstream.failover import Failover
 from shared.upstream.request import InferenceCall
+from shared.upstream.response import UpstreamResponse
 from tests.support.calls import chat_call
 from tests.support.processes import Json
 
@@ -35,6 +36,10 @@ SCRIPTS: dict[str, Json] = {
     "a stream": {"raw": "data: 1\n\ndata: [DONE]\n\n", "headers": EVENTS},
     "a stream that falls silent": {"raw": "data: 1\n\n", "headers": {**EVENTS, "content-length": "99"}},
     "a stream that is interrupted": {"cut": 1},
+    "an error in the body": {"error": {"code": "rate_limit_exceeded"}},
+    "an error in a stream before output": {"error": {"code": "rate_limit_exceeded"}},
+    "an error in a stream after output": {"error": {"code": "rate_limit_exceeded"}, "after": 1},
+    "a caller's error in a stream": {"error": {"code": "content_filter"}},
     "a body that comes too late": {"raw": "{", "headers": {"content-length": "99"}},
     "headers that come too late": {"delay": 60},
 }
@@ -80,3 +85,4 @@ async def test_a_finished_call_leaves_nothing_in_memory(
     for _ in range(10):
         await asyncio.sleep(0)
     assert [reference() for reference in references] == [None, None]
+    assert not [found for found in gc.get_objects() if type(found) is UpstreamResponse]
