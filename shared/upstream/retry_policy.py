@@ -329,8 +329,7 @@ def retry_after_of(response: httpx2.Response) -> float | None:
 def as_error_response(error: ErrorDetail, response: httpx2.Response) -> httpx2.Response:
     """Return the error response that says the same as `error`, which Azure has sent in the body of a 200."""
     fields = {"code": error.code or None, "message": error.message, "type": error.type or None, "param": error.param or None}
-    headers = {name: value for name, value in response.headers.items() if name in returned_headers(response)}
-    headers["content-type"] = "application/json"
+    headers = {**returned_headers(response), "content-type": "application/json"}
     return httpx2.Response(status_of(error), headers=headers, content=msgspec.json.encode({"error": fields}))
 
 
