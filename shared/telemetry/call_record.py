@@ -94,11 +94,10 @@ class CallRecord:
         self.first_chunk: float | None = None
         self.metadata = ResponseMetadata()
         self.finish_reasons: list[str] = []
-        self.has_error = False
         self.observer: Callable[[ResponseMetadata], None] | None = None
         """Gets the metadata of the response, or of each event of its stream."""
-        self.error_code = ""
-        """The code of the error that the response reports, fit for the log."""
+        self.error_code: str | None = None
+        """The code of the error that the response reports, fit for the log and maybe empty; None without an error."""
         self.ends_after_invocation = stream
         """Whether the response goes out after the function has returned it, when the host drops log records."""
         self.events_searched = 0
@@ -168,7 +167,6 @@ class CallRecord:
         if self.observer:
             self.observer(new)
         if error := new.reported_error:
-            self.has_error = True
             self.error_code = self.error_code or error.code
         new = new.response or new
         known = self.metadata
@@ -186,14 +184,18 @@ class CallRecord:
 
     def reported_error(self) -> Outcome:
         """Return the outcome of a call whose response reports an error."""
-        return Outcome(UpstreamFailure.code, cause=self.error_code)
+        return Outcome(UpstreamFailure.code, cause=self.error_code or "")
 
     def end(self, outcome: Outcome) -> None:
         """Write metrics, span and access log. Only the first outcome counts."""
         if self.outcome:
             return
         uses_tokens = self.operation in GEN_AI_OPERATIONS
-        if outcome == SUCCEEDED and self.has_error and (uses_tokens or self.metadata.status not in FINAL_STATES):
+        if (
+            outcome == SUCCEEDED
+            and self.error_code is not None
+            and (uses_tokens or self.metadata.status not in FINAL_STATES)
+        ):
             # The response reports an error. Retrieving a stored response that failed earlier is still a success.
             outcome = self.reported_error()
         self.outcome = outcome
