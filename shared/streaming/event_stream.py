@@ -221,7 +221,7 @@ class ClientStalled(Exception):
     """Report that the client has taken nothing for too long."""
 
 
-def body_message(content: bytes, *, more: bool = True) -> Message:
+def body_message(content: bytes | memoryview, *, more: bool = True) -> Message:
     return {"type": "http.response.body", "body": content, "more_body": more}
 
 

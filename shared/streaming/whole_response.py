@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from shared.errors import StreamTooLong
 from shared.streaming.connections import limit_send_buffer, reset
 from shared.streaming.disconnects import wait_for_disconnect
+from shared.streaming.event_stream import body_message
 from shared.telemetry.call_record import DISCONNECTED, SUCCEEDED, Outcome, failed
 from shared.upstream.response import UpstreamResponse
 
@@ -52,10 +53,9 @@ class LargeResponse(Response):
             async with asyncio.timeout_at(self.ends):
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 for start in range(0, len(self.body), CHUNK_SIZE):
-                    chunk = self.body[start : start + CHUNK_SIZE]
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    await send(body_message(self.body[start : start + CHUNK_SIZE]))
                 outcome = DISCONNECTED if disconnected.done() else SUCCEEDED
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await send(body_message(b"", more=False))
         except TimeoutError:
             outcome = Outcome(StreamTooLong.code)
             reset(receive)
