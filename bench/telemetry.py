@@ -19,12 +19,12 @@ TRACED_HEADERS = {**HEADERS, "traceparent": "00-0af7651916cd43dd8448eb211c80319c
 REQUEST_ID = "4b1f0f6e-2d8f-4c5b-9d3e-6a1b2c3d4e5f"
 RESPONSE_HEADERS = {"apim-request-id": REQUEST_ID, "x-request-id": REQUEST_ID}
 BODY = json.dumps(
-    payloads.completion("gpt-4o-2024-11-20", "word " * 100, payloads.token_usage("a prompt", ["word"] * 100))
+    payloads.completion("gpt-mini-2026-11-01", "word " * 100, payloads.token_usage("a prompt", ["word"] * 100))
 ).encode()
 
 
 def call(headers: dict[str, str]) -> None:
-    record = CallRecord(operation="chat/completions", deployment="gpt-4o", caller="team-a", stream=False, headers=headers)
+    record = CallRecord(operation="chat/completions", deployment="gpt-mini", caller="team-a", stream=False, headers=headers)
     record.attempt_started(1, "name.openai.azure.com", 443)
     record.response_started(200, RESPONSE_HEADERS)
     record.read(BODY)

@@ -14,8 +14,8 @@ from shared.settings.reader import SettingsReader
 DEFAULTS = {
     # A dated version that has all the routes.
     "AZURE_OPENAI_API_VERSION": "2025-04-01-preview",
-    "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini",
-    "AZURE_OPENAI_DEPLOYMENTS": "text-embedding-3-small",
+    "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
+    "AZURE_OPENAI_DEPLOYMENTS": "embeddings",
 }
 # Seconds between the chunks of a stream, about as long as a model takes.
 PACE = 0.06

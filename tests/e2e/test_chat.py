@@ -64,7 +64,7 @@ def test_each_chunk_of_a_stream_arrives_at_once(app: LocalApp) -> None:
 def test_with_a_dated_api_version_the_deployment_is_in_the_path(app: LocalApp) -> None:
     app.chat({"prompt": "Hello"})
     (seen,) = app.model.journal()
-    assert seen.path == "/openai/deployments/gpt-4o-mini/chat/completions"
+    assert seen.path == "/openai/deployments/chat/chat/completions"
     assert seen.query == {"api-version": "2025-04-01-preview"}
     assert "api-key" in seen.headers
     assert "authorization" not in seen.headers
@@ -77,7 +77,7 @@ def test_with_v1_the_deployment_is_in_the_body(v1_app: LocalApp) -> None:
     for seen in v1_app.model.journal():
         assert seen.path == "/openai/v1/chat/completions"
         assert seen.query == {}
-        assert json.loads(seen.body)["model"] == "gpt-4o-mini"
+        assert json.loads(seen.body)["model"] == "chat"
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "prod-4o"])

@@ -138,7 +138,7 @@ def test_a_throttling_response_is_forwarded_with_its_retry_after(app: LocalApp, 
         (
             {"status": 404},
             "deployment_not_found",
-            "there is no deployment 'gpt-4o-mini'",
+            "there is no deployment 'chat'",
         ),
         (
             {"status": 404, "body": payloads.RESOURCE_NOT_FOUND},

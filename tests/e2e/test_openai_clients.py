@@ -166,7 +166,7 @@ def test_stored_responses_are_read_listed_and_deleted(sdk: SDK) -> None:
 
 def test_the_models_are_the_deployments_and_aliases(make_sdk: Callable[..., SDK]) -> None:
     models = make_sdk().client.models
-    assert [model.id for model in models.list()] == ["gpt-4o-mini", "prod-4o", "embed-3", "gpt-4o"]
+    assert [model.id for model in models.list()] == ["chat", "prod-4o", "embed-3", "gpt-4o"]
     assert models.retrieve("gpt-4o").object == "model"
     with pytest.raises(openai.NotFoundError) as raised:
         models.retrieve("gpt-5")
@@ -272,7 +272,7 @@ def test_the_javascript_sdk_works_as_well(keyed_app: LocalApp) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout) == {
-        "models": ["gpt-4o-mini", "prod-4o", "embed-3", "gpt-4o"],
+        "models": ["chat", "prod-4o", "embed-3", "gpt-4o"],
         "reply": "Hello to you",
         "chunks": ["", "one and", " two"],
         "dimensions": 1536,

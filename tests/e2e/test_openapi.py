@@ -148,8 +148,8 @@ def test_responses_to_every_example_and_on_every_path_are_as_described(keyed_app
         "/api/v1/responses", json={"input": "Hello", "background": True}, headers={"api-key": CALLER_KEY}
     )
     for method, path, described in operations(document):
-        identifier = stored.json()["id"] if "/responses/" in path else "gpt-4o-mini"
-        url = "/api" + path.replace("{id}", identifier).replace("{deployment}", "gpt-4o-mini")
+        identifier = stored.json()["id"] if "/responses/" in path else "chat"
+        url = "/api" + path.replace("{id}", identifier).replace("{deployment}", "chat")
         content = described.get("requestBody", {}).get("content", {}).get("application/json", {})
         examples = [example["value"] for example in content.get("examples", {}).values()]
         if method == "DELETE":

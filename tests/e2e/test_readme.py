@@ -54,7 +54,7 @@ def test_curl_commands_succeed(app: LocalApp, command: str) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert ("data: [DONE]" in run.stdout) == ('"stream": true' in command)
-    assert ("simulator" if " -d " in command else "gpt-4o-mini") in run.stdout.replace('","', "")
+    assert ("simulator" if " -d " in command else "chat") in run.stdout.replace('","', "")
 
 
 def test_the_url_in_the_readme_works(app: LocalApp) -> None:
@@ -79,7 +79,7 @@ def test_the_command_without_make_is_the_one_that_make_runs() -> None:
 @pytest.mark.parametrize("program", blocks("python", GUIDES))
 def test_python_programs_run(app: LocalApp, program: str) -> None:
     calls = {
-        "AzureOpenAI": 'client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "a"}])',
+        "AzureOpenAI": 'client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "a"}])',
         "ChatOpenAI": 'print(chat.invoke("Hi"), len(embeddings.embed_query("Hi")))',
     }
     call = next((call for name, call in calls.items() if f"import {name}" in program), "")

@@ -276,5 +276,5 @@ def settings_for(app: LocalApp) -> dict[str, str]:
         "AZURE_OPENAI_ENDPOINT": app.model.url,
         "AZURE_OPENAI_KEY": request.headers["api-key"],
         "AZURE_OPENAI_API_VERSION": "2024-10-21",
-        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "gpt-4o-mini",
+        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
     }
