@@ -1,8 +1,10 @@
-// The function app on Flex Consumption, and its host's storage account, which accepts no shared keys.
+// The function app on Flex Consumption.
+import { tagSet } from 'types.bicep'
+
 param name string
 param storageName string
 param location string
-param tags object
+param tags tagSet
 param identityName string
 param concurrency int
 param instanceMemoryMB int
@@ -17,10 +19,6 @@ param apiVersion string
 param chatDeployment string
 param otherDeployments string
 
-// Storage Blob Data Owner, for function keys, the timer's lease and the package; Storage Table Data Contributor, for
-// diagnostic events.
-var storageRoles = ['b7e6dc6d-f1e8-4753-8033-0f276bb0955b', '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3']
-
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
   name: identityName
 }
@@ -29,41 +27,19 @@ resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
   name: appInsightsName
 }
 
-resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' = {
+resource storage 'Microsoft.Storage/storageAccounts@2025-06-01' existing = {
   name: storageName
-  location: location
-  tags: tags
-  kind: 'StorageV2'
-  sku: { name: 'Standard_LRS' }
-  properties: {
-    allowSharedKeyAccess: false
-    allowBlobPublicAccess: false
-    defaultToOAuthAuthentication: true
-    minimumTlsVersion: 'TLS1_2'
-  }
 
-  resource blobs 'blobServices' = {
+  resource blobs 'blobServices' existing = {
     name: 'default'
 
-    resource packages 'containers' = {
+    resource packages 'containers' existing = {
       name: 'packages'
     }
   }
 }
 
-resource mayStore 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for role in storageRoles: {
-    scope: storage
-    name: guid(storage.id, identity.id, role)
-    properties: {
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role)
-      principalId: identity.properties.principalId
-      principalType: 'ServicePrincipal'
-    }
-  }
-]
-
-resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   name: 'plan-${name}'
   location: location
   tags: tags
@@ -72,7 +48,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
   properties: { reserved: true }
 }
 
-resource app 'Microsoft.Web/sites@2024-11-01' = {
+resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: name
   location: location
   tags: union(tags, { 'azd-service-name': 'api' })
@@ -103,7 +79,6 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
       }
     }
   }
-  dependsOn: [mayStore]
 
   resource settings 'config' = {
     name: 'appsettings'
@@ -124,13 +99,16 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
     }
   }
 
-  // Turns publishing with a user name and a password off.
-  resource noPasswords 'basicPublishingCredentialsPolicies' = [
-    for by in ['scm', 'ftp']: {
-      name: by
-      properties: { allow: false }
-    }
-  ]
+  // Turn publishing with a user name and a password off.
+  resource noScmPassword 'basicPublishingCredentialsPolicies' = {
+    name: 'scm'
+    properties: { allow: false }
+  }
+
+  resource noFtpPassword 'basicPublishingCredentialsPolicies' = {
+    name: 'ftp'
+    properties: { allow: false }
+  }
 }
 
 output name string = app.name

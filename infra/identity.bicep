@@ -1,7 +1,9 @@
 // The identity with which the app signs in everywhere.
+import { tagSet } from 'types.bicep'
+
 param name string
 param location string
-param tags object
+param tags tagSet
 
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' = {
   name: name
@@ -9,5 +11,4 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' 
   tags: tags
 }
 
-output name string = identity.name
 output principalId string = identity.properties.principalId

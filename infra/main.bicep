@@ -1,4 +1,4 @@
-// All resources of `azd up`: a resource group with the app, its identity and a model that accepts no keys.
+// All resources of `azd up`: a resource group with the app, its identity and models that accept no keys.
 targetScope = 'subscription'
 
 @minLength(1)
@@ -6,41 +6,65 @@ targetScope = 'subscription'
 @description('The name of the azd environment. The names of the resources derive from it.')
 param environmentName string
 
-@description('The region of all resources but those in failoverLocation.')
+// azd offers the regions that have enough quota. It can read only literals here, so a test compares them with models.json.
+@metadata({
+  azd: {
+    type: 'location'
+    usageName: ['OpenAI.GlobalStandard.gpt-5.4-mini,50', 'OpenAI.GlobalStandard.text-embedding-3-small,50']
+  }
+})
+@description('The region of all resources.')
 param location string
 
-@description('The principal that deploys. It may call the model and read the caller key afterwards. Empty: only the app may.')
+@description('The principal that deploys. It may call new models, and read the caller keys. Empty: only the app may.')
 param principalId string = ''
 
 @allowed(['User', 'Group', 'ServicePrincipal'])
 param principalType string = 'User'
 
 @secure()
-@description('The first caller key. azd generates it once, and later finds it in the vault.')
-param callerKey string
+@description('The first caller key. Later deployments leave the key in the vault as it is.')
+param callerKey string = newGuid()
 
-@description('A second region with the same deployments, for when the first one throttles or fails. Not for an existing account. Empty: none.')
+@description('The region of the models. Empty: the same one.')
+param modelLocation string = ''
+
+@description('A second region with the same deployments, for when the first one throttles or fails. Empty: none.')
 param failoverLocation string = ''
 
-@description('An existing Azure OpenAI account. It gets role assignments and no other change. Empty: a new account.')
+@description('The model for chats. Empty: the one in models.json.')
+param chatModel string = ''
+
+@description('The version of chatModel. Empty: the one that Azure deploys by default.')
+param chatModelVersion string = ''
+
+@description('The model for embeddings. Empty: the one in models.json.')
+param embeddingsModel string = ''
+
+@description('The version of embeddingsModel. Empty: the one that Azure deploys by default.')
+param embeddingsModelVersion string = ''
+
+@description('The capacity of each deployment, in units of 1,000 tokens and 1 request a minute.')
+@minValue(1)
+param modelCapacity int = 50
+
+@description('Where the deployments may process data, and how they are billed.')
+param modelSku string = 'GlobalStandard'
+
+@description('An existing Azure OpenAI account. The app may call it, and nothing else changes there. Empty: a new account.')
 param existingAccountName string = ''
 
 @description('The resource group of the existing account.')
 param existingAccountResourceGroup string = ''
 
+@description('The deployment for chats in the existing account.')
+param chatDeployment string = ''
+
+@description('The deployment for embeddings in the existing account. Empty: none.')
+param embeddingsDeployment string = ''
+
 @description('The API version: v1, or a dated one such as 2024-10-21.')
 param apiVersion string = 'v1'
-
-@description('The model for chats, and the name of its deployment. With an existing account, the name of a deployment there.')
-param chatModel string = 'gpt-5-mini'
-param chatModelVersion string = '2025-08-07'
-
-@description('The model for embeddings, and the name of its deployment. With an existing account, the name of a deployment there.')
-param embeddingsModel string = 'text-embedding-3-small'
-param embeddingsModelVersion string = '1'
-
-@description('The capacity of each deployment, in thousands of tokens a minute.')
-param modelCapacity int = 50
 
 @description('The number of concurrent calls per instance. The default of the platform for Python is one.')
 @minValue(1)
@@ -58,16 +82,50 @@ param maximumInstances int = 100
 @minValue(0)
 param alwaysReadyInstances int = 0
 
+@description('The number of days for which Application Insights keeps logs.')
+@minValue(30)
+@maxValue(730)
+param logRetentionDays int = 30
+
+var models = loadJsonContent('models.json')
 var token = uniqueString(subscription().id, environmentName, location)
 var tags = { 'azd-env-name': environmentName }
-var useExisting = !empty(existingAccountName)
-var deployments = [
-  { model: chatModel, version: chatModelVersion }
-  { model: embeddingsModel, version: embeddingsModelVersion }
-]
-var deployer = empty(principalId) ? [] : [{ id: principalId, type: principalType }]
+var modelRegion = empty(modelLocation) ? location : modelLocation
+var identityName = 'id-func-${token}'
+var storageName = 'st${token}'
+var insightsName = 'appi-${token}'
 
-resource group 'Microsoft.Resources/resourceGroups@2024-11-01' = {
+// Callers name a deployment by its role, so that another model breaks no caller.
+var chat = {
+  name: 'chat'
+  model: empty(chatModel) ? models.chat.model : chatModel
+  version: empty(chatModel) ? models.chat.version : chatModelVersion
+}
+var embeddings = {
+  name: 'embeddings'
+  model: empty(embeddingsModel) ? models.embeddings.model : embeddingsModel
+  version: empty(embeddingsModel) ? models.embeddings.version : embeddingsModelVersion
+}
+var newNames = concat(
+  [embeddings.name],
+  map(union([chat.model], models.chat.formerNames), alias => '${alias}=${chat.name}'),
+  map(union([embeddings.model], models.embeddings.formerNames), alias => '${alias}=${embeddings.name}')
+)
+
+var useExisting = !empty(existingAccountName)
+var useFailover = !empty(failoverLocation) && (!useExisting || fail('FAILOVER_LOCATION needs a new account: unset it, or unset EXISTING_OPENAI_ACCOUNT.'))
+var existingGroup = useExisting && empty(existingAccountResourceGroup)
+  ? fail('Set EXISTING_OPENAI_RESOURCE_GROUP to the resource group of the account.')
+  : existingAccountResourceGroup
+var existingChat = useExisting && empty(chatDeployment)
+  ? fail('Set CHAT_DEPLOYMENT to the name of a deployment in the existing account.')
+  : chatDeployment
+var existingNames = concat(
+  ['${chat.name}=${existingChat}'],
+  empty(embeddingsDeployment) ? [] : ['${embeddings.name}=${embeddingsDeployment}']
+)
+
+resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: 'rg-${environmentName}'
   location: location
   tags: tags
@@ -75,47 +133,58 @@ resource group 'Microsoft.Resources/resourceGroups@2024-11-01' = {
 
 module identity 'identity.bicep' = {
   scope: group
-  params: { name: 'id-${token}', location: location, tags: tags }
+  params: { name: identityName, location: location, tags: tags }
 }
 
-var appItself = [{ id: identity.outputs.principalId, type: 'ServicePrincipal' }]
-var users = concat(appItself, deployer)
+var appUser = { key: identityName, id: identity.outputs.principalId, type: 'ServicePrincipal' }
+var deployer = empty(principalId) ? [] : [{ key: principalId, id: principalId, type: principalType }]
+var users = concat([appUser], deployer)
 
 module model 'model.bicep' = if (!useExisting) {
   scope: group
   params: {
-    name: 'oai-${token}'
-    location: location
+    name: 'oai-${token}-${modelRegion}'
+    location: modelRegion
     tags: tags
-    deployments: deployments
+    deployments: [chat, embeddings]
     capacity: modelCapacity
+    sku: modelSku
     users: users
   }
 }
 
-module failoverModel 'model.bicep' = if (!useExisting && !empty(failoverLocation)) {
+module failoverModel 'model.bicep' = if (useFailover) {
   scope: group
   params: {
-    name: 'oai-${token}-2'
+    name: 'oai-${token}-${failoverLocation}'
     location: failoverLocation
     tags: tags
-    deployments: deployments
+    deployments: [chat, embeddings]
     capacity: modelCapacity
+    sku: modelSku
     users: users
   }
 }
 
+// The deployer of an existing account may have a role there already, and Azure rejects a second assignment of it.
 module existingModel 'existing-model.bicep' = if (useExisting) {
-  scope: resourceGroup(useExisting ? existingAccountResourceGroup : group.name)
-  params: { name: existingAccountName, users: users }
+  scope: resourceGroup(useExisting ? existingGroup : group.name)
+  params: { name: existingAccountName, users: [appUser] }
 }
 
 var firstEndpoint = useExisting ? existingModel!.outputs.endpoint : model!.outputs.endpoint
-var failoverEndpoint = !useExisting && !empty(failoverLocation) ? ',${failoverModel!.outputs.endpoint}' : ''
+var failoverEndpoint = useFailover ? ',${failoverModel!.outputs.endpoint}' : ''
 
 module monitoring 'monitoring.bicep' = {
   scope: group
-  params: { name: token, location: location, tags: tags, users: appItself }
+  params: {
+    name: insightsName
+    workspaceName: 'log-${token}'
+    location: location
+    tags: tags
+    retentionInDays: logRetentionDays
+    users: [appUser]
+  }
 }
 
 module vault 'vault.bicep' = {
@@ -123,28 +192,42 @@ module vault 'vault.bicep' = {
   params: { name: 'kv-${token}', location: location, tags: tags, callerKey: callerKey, users: users }
 }
 
+// Not in the module of the app: a role takes minutes to apply, and the app needs this one as soon as it is published.
+module storage 'storage.bicep' = {
+  scope: group
+  params: {
+    name: storageName
+    location: location
+    tags: tags
+    identityName: identityName
+    principalId: identity.outputs.principalId
+  }
+}
+
 module app 'app.bicep' = {
   scope: group
   params: {
     name: 'func-${token}'
-    storageName: 'st${token}'
+    storageName: storageName
     location: location
     tags: tags
-    identityName: identity.outputs.name
+    identityName: identityName
     concurrency: concurrency
     instanceMemoryMB: instanceMemoryMB
     maximumInstances: maximumInstances
     alwaysReadyInstances: alwaysReadyInstances
-    appInsightsName: monitoring.outputs.name
+    appInsightsName: insightsName
     callerKeysReference: vault.outputs.callerKeysReference
     endpoints: '${firstEndpoint}${failoverEndpoint}'
     apiVersion: apiVersion
-    chatDeployment: chatModel
-    otherDeployments: embeddingsModel
+    chatDeployment: useExisting ? existingChat : chat.name
+    otherDeployments: join(useExisting ? existingNames : newNames, ',')
   }
+  dependsOn: [monitoring, storage]
 }
 
 output AZURE_FUNCTION_APP_NAME string = app.outputs.name
 output AZURE_KEY_VAULT_NAME string = vault.outputs.name
+output AZURE_OPENAI_ACCOUNT_NAME string = useExisting ? existingAccountName : model!.outputs.name
 output AZURE_RESOURCE_GROUP string = group.name
 output APP_URL string = app.outputs.url

@@ -1,21 +1,25 @@
 // An Azure OpenAI account that accepts no keys, its deployments, and the role assignments for their users.
+import { deployment, tagSet, user } from 'types.bicep'
+
 param name string
 param location string
-param tags object
+param tags tagSet
 
-@description('The models to deploy, each { model, version }. A deployment has the name of its model.')
-param deployments array
+param deployments deployment[]
 
-@description('The capacity of each deployment, in thousands of tokens a minute.')
+@description('The capacity of each deployment, in units of 1,000 tokens and 1 request a minute.')
 param capacity int
 
-@description('The principals that may call the models, each { id, type }.')
-param users array
+@description('Where a deployment may process data, and how it is billed, for example GlobalStandard.')
+param sku string
+
+@description('The principals that may call the models.')
+param users user[]
 
 // The role Cognitive Services OpenAI User.
 var openAIUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
 
-resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' = {
+resource account 'Microsoft.CognitiveServices/accounts@2025-12-01' = {
   name: name
   location: location
   tags: tags
@@ -31,13 +35,13 @@ resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' = {
 
 // In sequence, because an account accepts one change at a time.
 @batchSize(1)
-resource deployment 'Microsoft.CognitiveServices/accounts/deployments@2025-06-01' = [
+resource models 'Microsoft.CognitiveServices/accounts/deployments@2025-12-01' = [
   for item in deployments: {
     parent: account
-    name: item.model
-    sku: { name: 'GlobalStandard', capacity: capacity }
+    name: item.name
+    sku: { name: sku, capacity: capacity }
     properties: {
-      model: { format: 'OpenAI', name: item.model, version: item.version }
+      model: { format: 'OpenAI', name: item.model, version: empty(item.version) ? null : item.version }
       versionUpgradeOption: 'OnceCurrentVersionExpired'
     }
   }
@@ -46,7 +50,7 @@ resource deployment 'Microsoft.CognitiveServices/accounts/deployments@2025-06-01
 resource mayUse 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for user in users: {
     scope: account
-    name: guid(account.id, user.id, openAIUser)
+    name: guid(account.id, user.key, openAIUser)
     properties: {
       roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', openAIUser)
       principalId: user.id
@@ -55,4 +59,5 @@ resource mayUse 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   }
 ]
 
+output name string = account.name
 output endpoint string = account.properties.endpoint

@@ -1,26 +1,32 @@
 // Application Insights, which accepts telemetry only from Entra identities.
-param name string
-param location string
-param tags object
+import { tagSet, user } from 'types.bicep'
 
-@description('The principals that may send telemetry, each { id, type }.')
-param users array
+param name string
+param workspaceName string
+param location string
+param tags tagSet
+
+@description('The number of days for which the workspace keeps logs.')
+param retentionInDays int
+
+@description('The principals that may send telemetry.')
+param users user[]
 
 // The role Monitoring Metrics Publisher.
 var metricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 
-resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
-  name: 'log-${name}'
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
+  name: workspaceName
   location: location
   tags: tags
   properties: {
     sku: { name: 'PerGB2018' }
-    retentionInDays: 30
+    retentionInDays: retentionInDays
   }
 }
 
 resource insights 'Microsoft.Insights/components@2020-02-02' = {
-  name: 'appi-${name}'
+  name: name
   location: location
   tags: tags
   kind: 'web'
@@ -34,7 +40,7 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
 resource maySend 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for user in users: {
     scope: insights
-    name: guid(insights.id, user.id, metricsPublisher)
+    name: guid(insights.id, user.key, metricsPublisher)
     properties: {
       roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', metricsPublisher)
       principalId: user.id
@@ -42,5 +48,3 @@ resource maySend 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
     }
   }
 ]
-
-output name string = insights.name

@@ -1,18 +1,21 @@
 // The vault with the caller keys. These are keys of the app: they open its API and nothing in Azure.
+import { tagSet, user } from 'types.bicep'
+
 param name string
 param location string
-param tags object
+param tags tagSet
 
 @secure()
+@description('The first caller key, if the vault has none yet.')
 param callerKey string
 
-@description('The principals that may read the keys, each { id, type }.')
-param users array
+@description('The principals that may read the keys.')
+param users user[]
 
 // The role Key Vault Secrets User.
 var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
 
-resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
+resource vault 'Microsoft.KeyVault/vaults@2026-02-01' = {
   name: name
   location: location
   tags: tags
@@ -23,24 +26,18 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
   }
 }
 
-// azd finds the generated key here, so the next `azd up` generates no other.
-resource key 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
-  parent: vault
-  name: 'caller-key'
-  properties: { value: callerKey }
-}
-
-// The app reads this one. A caller key needs 16 characters, and azd generates 15.
-resource keys 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = {
+// Operators edit this secret. The next deployment, with a new random key, leaves it as it is.
+@onlyIfNotExists()
+resource keys 'Microsoft.KeyVault/vaults/secrets@2026-02-01' = {
   parent: vault
   name: 'caller-keys'
-  properties: { value: 'default=${callerKey}${uniqueString(vault.id)}' }
+  properties: { contentType: 'name=key pairs, separated by commas', value: 'default=${callerKey}' }
 }
 
 resource mayRead 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for user in users: {
     scope: vault
-    name: guid(vault.id, user.id, secretsUser)
+    name: guid(vault.id, user.key, secretsUser)
     properties: {
       roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', secretsUser)
       principalId: user.id

@@ -1,31 +1,32 @@
-"""Test what `azd up` would create, with a parser for Bicep: it contains no key, and every setting that the app needs."""
+"""Test what `azd up` would create, with Microsoft's Bicep compiler: no key, and everything that the app needs."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
+import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from infra.check_dates import expiring
 from shared.settings import Settings
+from tests.support.bicep import INFRA, SUBSCRIPTION, bicep, compiled, needs_bicep, parameters, snapshot
 from tests.support.javascript import NODE_FOLDER, needs_node
 from tests.support.processes import PROJECT, Json
 
-INFRA = PROJECT / "infra"
+MODULES = ("app", "existingModel", "identity", "model", "monitoring", "storage", "vault")
+FILES = sorted(INFRA.glob("*.bicep"))
+MODELS = json.loads((INFRA / "models.json").read_text())
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 ROLES = {
-    "Cognitive Services OpenAI User": "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd",
-    "Storage Blob Data Owner": "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
-    "Storage Table Data Contributor": "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
-    "Monitoring Metrics Publisher": "3913510d-42f4-4e42-8a64-420c390055eb",
-    "Key Vault Secrets User": "4633458b-17de-408a-b874-0445c86b69e6",
-}
-ROLES_OF = {
-    "app": {"Storage Blob Data Owner", "Storage Table Data Contributor"},
-    "model": {"Cognitive Services OpenAI User"},
-    "existing-model": {"Cognitive Services OpenAI User"},
-    "monitoring": {"Monitoring Metrics Publisher"},
-    "vault": {"Key Vault Secrets User"},
+    "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd": "Cognitive Services OpenAI User",
+    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
+    "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
+    "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
+    "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
 }
 # Settings of the host and of libraries, below the pages that document them.
 FOREIGN_SETTINGS = {
@@ -43,151 +44,444 @@ FOREIGN_SETTINGS = {
 KEYS = re.compile(
     r"\blist\w*(keys|secrets|sas)\w*\(|AccountKey=|SharedAccess|\.key[12]\b|primaryKey|InstrumentationKey", re.IGNORECASE
 )
+DEPLOYER = "11111111-1111-1111-1111-111111111111"
+# The variables that azd always has.
+AZD = {
+    "AZURE_ENV_NAME": "dev",
+    "AZURE_LOCATION": "swedencentral",
+    "AZURE_PRINCIPAL_ID": DEPLOYER,
+}
+EXISTING = {"EXISTING_OPENAI_ACCOUNT": "ours", "EXISTING_OPENAI_RESOURCE_GROUP": "rg-ours", "CHAT_DEPLOYMENT": "gpt-prod"}
 
-pytestmark = needs_node
+ALWAYS = {
+    "resourceGroups rg-dev",
+    "userAssignedIdentities id-func-TOKEN",
+    "workspaces log-TOKEN",
+    "components appi-TOKEN",
+    "vaults kv-TOKEN",
+    "vaults/secrets kv-TOKEN/caller-keys",
+    "storageAccounts stTOKEN",
+    "storageAccounts/blobServices stTOKEN/default",
+    "storageAccounts/blobServices/containers stTOKEN/default/packages",
+    "serverfarms plan-func-TOKEN",
+    "sites func-TOKEN",
+    "sites/config func-TOKEN/appsettings",
+    "sites/basicPublishingCredentialsPolicies func-TOKEN/scm",
+    "sites/basicPublishingCredentialsPolicies func-TOKEN/ftp",
+    "app: Storage Blob Data Owner on stTOKEN",
+    "app: Storage Table Data Contributor on stTOKEN",
+    "app: Monitoring Metrics Publisher on appi-TOKEN",
+    "app: Key Vault Secrets User on kv-TOKEN",
+}
+DEPLOYER_READS = "User: Key Vault Secrets User on kv-TOKEN"
 
 
-def read(*files: Path) -> list[Json]:
-    """Return the syntax errors, resources and outputs of each file."""
-    command = ["node", "bicep.js", *map(str, files)]
-    run = subprocess.run(command, cwd=NODE_FOLDER, capture_output=True, text=True, check=True)
-    found: list[Json] = json.loads(run.stdout)
-    return found
+def region(name: str, *principals: str) -> set[str]:
+    account = f"oai-TOKEN-{name}"
+    users = {f"{principal}: Cognitive Services OpenAI User on {account}" for principal in principals}
+    return {
+        f"accounts {account}",
+        f"accounts/deployments {account}/chat",
+        f"accounts/deployments {account}/embeddings",
+    } | users
+
+
+DEFAULT = {*ALWAYS, *region("swedencentral", "app", "User"), DEPLOYER_READS}
+ON_EXISTING = {*ALWAYS, "app: Cognitive Services OpenAI User on ours", DEPLOYER_READS}
+# The variables of an azd environment, and the resources and role assignments that they lead to.
+SETS = {
+    "default": ({}, DEFAULT),
+    "two regions": ({"FAILOVER_LOCATION": "eastus2"}, DEFAULT | region("eastus2", "app", "User")),
+    "models in another region": (
+        {"MODEL_LOCATION": "eastus2"},
+        {*ALWAYS, *region("eastus2", "app", "User"), DEPLOYER_READS},
+    ),
+    "no principal, without azd": ({"AZURE_PRINCIPAL_ID": ""}, ALWAYS | region("swedencentral", "app")),
+    "a pipeline": (
+        {"AZURE_PRINCIPAL_TYPE": "ServicePrincipal"},
+        {
+            *ALWAYS,
+            *region("swedencentral", "app", "ServicePrincipal"),
+            DEPLOYER_READS.replace("User", "ServicePrincipal", 1),
+        },
+    ),
+    "existing account": (EXISTING, ON_EXISTING),
+    "existing account with embeddings": (EXISTING | {"EMBEDDINGS_DEPLOYMENT": "embed-prod"}, ON_EXISTING),
+    "existing account, no principal": (EXISTING | {"AZURE_PRINCIPAL_ID": ""}, ON_EXISTING - {DEPLOYER_READS}),
+    "dated API version": ({"MODEL_API_VERSION": "2024-10-21"}, DEFAULT),
+    "models of one's own": (
+        {"CHAT_MODEL": "gpt-5.5", "CHAT_MODEL_VERSION": "2027-01-01", "EMBEDDINGS_MODEL": "text-embedding-4"},
+        DEFAULT,
+    ),
+    "a former model": ({"CHAT_MODEL": "gpt-5-mini", "CHAT_MODEL_VERSION": "2025-08-07"}, DEFAULT),
+    "sizes": (
+        {
+            "ALWAYS_READY_INSTANCES": "2",
+            "MAXIMUM_INSTANCES": "7",
+            "INSTANCE_CONCURRENCY": "50",
+            "INSTANCE_MEMORY_MB": "512",
+            "MODEL_CAPACITY": "9",
+            "MODEL_SKU": "DataZoneStandard",
+            "LOG_RETENTION_DAYS": "90",
+        },
+        DEFAULT,
+    ),
+}
+
+
+class Deployment:
+    """What a deployment would create, as the compiler evaluates it offline."""
+
+    def __init__(self, found: Json) -> None:
+        self.text = json.dumps(found)
+        self.resources: list[Json] = found["predictedResources"]
+        site = next(item["name"] for item in self.resources if item["type"] == "Microsoft.Web/sites")
+        self.token = site.removeprefix("func-")
+
+    def of_type(self, kind: str) -> list[Json]:
+        return [item for item in self.resources if item["type"].partition("/")[2] == kind]
+
+    def names(self) -> list[str]:
+        """Return `TYPE NAME` for each resource, and `PRINCIPAL: ROLE on NAME` for each role assignment."""
+        names = [
+            self.role(item) if item["type"].endswith("/roleAssignments") else self.name(item) for item in self.resources
+        ]
+        return [name.replace(self.token, "TOKEN") for name in names]
+
+    def name(self, resource: Json) -> str:
+        return f"{resource['type'].partition('/')[2]} {resource['name']}"
+
+    def role(self, assignment: Json) -> str:
+        properties = assignment["properties"]
+        scope = assignment["id"].partition("/providers/Microsoft.Authorization/")[0].rpartition("/")[2]
+        principal = properties["principalType"]
+        if properties["principalId"] != DEPLOYER:
+            # Its id is known only when the identity exists.
+            assert re.search(
+                r"outputs\.principalId\.value|/id-func-\w+', '[\d-]+'\)\.principalId", properties["principalId"]
+            )
+            assert principal == "ServicePrincipal"
+            principal = "app"
+        return f"{principal}: {ROLES[properties['roleDefinitionId'].rpartition('/')[2]]} on {scope}"
+
+    def app_settings(self) -> dict[str, str]:
+        """Return the app settings, with values instead of the expressions that only Azure can evaluate."""
+        (settings,) = self.of_type("sites/config")
+        values: dict[str, str] = settings["properties"]
+        endpoints = re.findall(r"outputs\.endpoint\.value", values["AZURE_OPENAI_ENDPOINT"])
+        separators = re.findall(r"format\(',\{0\}'", values["AZURE_OPENAI_ENDPOINT"])
+        assert len(endpoints) == len(separators) + 1
+        assert values["AZURE_CLIENT_ID"].endswith(".clientId]")
+        assert "outputs.callerKeysReference" in values["CALLER_KEYS"]
+        return values | {
+            "AZURE_CLIENT_ID": "00000000-0000-0000-0000-000000000000",
+            "AZURE_OPENAI_ENDPOINT": ",".join(f"https://{number}.openai.azure.com/" for number, _ in enumerate(endpoints)),
+            "CALLER_KEYS": "default=" + "a" * 36,
+        }
+
+    def settings(self) -> Settings:
+        settings = Settings.from_env(self.app_settings(), Path("absent.env"))
+        assert settings.warnings == ()
+        return settings
 
 
 @pytest.fixture(scope="module")
-def modules() -> dict[str, Json]:
-    files = sorted(INFRA.glob("*.bicep"))
-    return {file.stem: found for file, found in zip(files, read(*files), strict=True)}
+def deployments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Deployment]:
+    folder = tmp_path_factory.mktemp("snapshots")
+    found = {}
+    for name, (variables, _) in SETS.items():
+        result, error = snapshot(folder, parameters(**AZD | variables))
+        assert not error, error
+        found[name] = Deployment(result)
+    return found
 
 
-def properties(modules: dict[str, Json], module: str, resource: str) -> dict[str, str]:
-    found: dict[str, str] = next(item for item in modules[module]["resources"] if item["name"] == resource)["properties"]
-    return {name.removeprefix("properties."): value for name, value in found.items()}
+@pytest.fixture
+def default(deployments: dict[str, Deployment]) -> Deployment:
+    return deployments["default"]
 
 
-def parameters(module: str) -> dict[str, str]:
-    """Return the parameters of a module with their defaults. A required parameter has an empty one."""
-    text = (INFRA / f"{module}.bicep").read_text()
-    return dict(re.findall(r"^param (\w+) \w+(?: = '?([^'\n]*)'?)?$", text, re.MULTILINE))
+@needs_bicep
+class TestTemplates:
+    def test_they_compile_without_a_warning(self) -> None:
+        # `build` reports the warnings of the modules, too.
+        assert set(compiled()["resources"]) >= set(MODULES)
+        run = bicep("lint", INFRA / "main.bicep")
+        assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
+    def test_a_warning_is_found(self, tmp_path: Path) -> None:
+        shutil.copytree(INFRA, tmp_path, dirs_exist_ok=True)
+        with (tmp_path / "vault.bicep").open("a") as file:
+            file.write("param unused object\n")
+        run = bicep("lint", tmp_path / "main.bicep")
+        assert {"no-unused-params", "use-user-defined-types"} <= set(re.findall(r"Warning ([\w-]+):", run.stderr))
 
-def test_every_file_is_valid_bicep(modules: dict[str, Json]) -> None:
-    assert len(modules) >= 7
-    assert {name: module["errors"] for name, module in modules.items() if module["errors"]} == {}
+    def test_they_are_formatted(self, tmp_path: Path) -> None:
+        shutil.copytree(INFRA, tmp_path, dirs_exist_ok=True)
+        run = bicep("format", "--pattern", tmp_path / "*.bicep")
+        assert (run.returncode, run.stderr) == (0, "")
+        assert [file.name for file in FILES if (tmp_path / file.name).read_text() != file.read_text()] == []
 
-
-@pytest.mark.parametrize("mistake", ["param a string = {\n", "resource a 'b@c' = \n", "module m 'm' = { params: [ }\n"])
-def test_a_syntax_error_is_found(tmp_path: Path, mistake: str) -> None:
-    broken = tmp_path / "broken.bicep"
-    broken.write_text((INFRA / "model.bicep").read_text() + mistake)
-    (found,) = read(broken)
-    assert found["errors"]
-
-
-def test_no_key_is_read_set_or_output(modules: dict[str, Json]) -> None:
-    for file in (*INFRA.glob("*"), PROJECT / "azure.yaml"):
-        assert not KEYS.search(file.read_text()), file
-    outputs = [output for module in modules.values() for output in module["outputs"]]
-    assert outputs
-    # A reference names the secret that holds the caller keys, and the vault decides who may read it.
-    text = "\n".join(outputs).replace("SecretName=", "")
-    assert not re.search(r"secret|callerKey\b|password", text, re.IGNORECASE)
-
-
-def test_resources_that_can_reject_keys_do_so(modules: dict[str, Json]) -> None:
-    assert properties(modules, "app", "storage")["allowSharedKeyAccess"] == "false"
-    assert properties(modules, "app", "noPasswords")["allow"] == "false"
-    assert properties(modules, "model", "account")["disableLocalAuth"] == "true"
-    assert properties(modules, "model", "account")["customSubDomainName"] == "name"
-    assert properties(modules, "monitoring", "insights")["DisableLocalAuth"] == "true"
-    assert properties(modules, "vault", "vault")["enableRbacAuthorization"] == "true"
-
-
-def test_the_app_runs_on_flex_consumption_with_concurrency(modules: dict[str, Json]) -> None:
-    app = properties(modules, "app", "app")
-    assert properties(modules, "app", "plan")["sku.name"] == "FC1"
-    scale = "functionAppConfig.scaleAndConcurrency"
-    assert app[f"{scale}.triggers.http.perInstanceConcurrency"] == "concurrency"
-    assert app[f"{scale}.maximumInstanceCount"] == "maximumInstances"
-    assert app[f"{scale}.instanceMemoryMB"] == "instanceMemoryMB"
-    assert (app["functionAppConfig.runtime.name"], app["functionAppConfig.runtime.version"]) == ("python", "3.13")
-    assert app["functionAppConfig.deployment.storage.authentication.type"] == "UserAssignedIdentity"
-    assert app["keyVaultReferenceIdentity"] == "identity.id"
-    defaults = parameters("main")
-    assert int(defaults["concurrency"]) > 1
-    assert defaults["alwaysReadyInstances"] == "0"
-
-
-def test_each_module_assigns_the_expected_roles_only(modules: dict[str, Json]) -> None:
-    names = {role_id: name for name, role_id in ROLES.items()}
-    guid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-    found = {name: {names[role] for role in guid.findall((INFRA / f"{name}.bicep").read_text())} for name in modules}
-    assert {name: roles for name, roles in found.items() if roles} == ROLES_OF
-    for name in ROLES_OF:
-        assignments = [item for item in modules[name]["resources"] if "roleAssignments" in item["type"]]
-        assert assignments
-        assert all("roleDefinitionId" in str(item) and "principalId" in str(item) for item in assignments)
-
-
-class TestAppSettings:
-    @pytest.fixture
-    def app_settings(self, modules: dict[str, Json]) -> dict[str, str]:
-        found = properties(modules, "app", "settings")
-        assert found.pop("name") == "appsettings"
-        return found
-
-    def test_every_setting_exists(self, app_settings: dict[str, str]) -> None:
-        example = json.loads((PROJECT / "local.settings.json.example").read_text())
-        assert set(app_settings) <= set(example["Values"]) | FOREIGN_SETTINGS
-
-    def test_they_configure_the_app(self, app_settings: dict[str, str]) -> None:
-        defaults = parameters("main")
-        values = {
-            **app_settings,
-            "AZURE_CLIENT_ID": "00000000-0000-0000-0000-000000000000",
-            "AZURE_OPENAI_ENDPOINT": "https://one.openai.azure.com/,https://two.openai.azure.com/",
-            "AZURE_OPENAI_API_VERSION": defaults["apiVersion"],
-            "AZURE_OPENAI_CHATGPT_DEPLOYMENT": defaults["chatModel"],
-            "AZURE_OPENAI_DEPLOYMENTS": defaults["embeddingsModel"],
-            "CALLER_KEYS": "default=" + "a" * 28,
+    def test_a_deployment_again_leaves_the_caller_keys_as_they_are(self) -> None:
+        (secret,) = (item for item in compiled("vault")["resources"].values() if item["type"].endswith("/secrets"))
+        assert secret["@options"] == {"onlyIfNotExists": []}
+        assert compiled()["parameters"]["callerKey"] == {
+            "type": "securestring",
+            "defaultValue": "[newGuid()]",
+            "metadata": {"description": "The first caller key. Later deployments leave the key in the vault as it is."},
         }
-        settings = Settings.from_env(values, Path("absent.env"))
+        assert "callerKey" not in parameters(**AZD)
+
+    def test_the_outputs_name_the_secret_and_do_not_contain_it(self) -> None:
+        reference = "[format('@Microsoft.KeyVault(VaultName={0};SecretName={1})', parameters('name'), 'caller-keys')]"
+        assert compiled("vault")["outputs"]["callerKeysReference"]["value"] == reference
+        outputs = [
+            *compiled()["outputs"].values(),
+            *(out for name in MODULES for out in compiled(name).get("outputs", {}).values()),
+        ]
+        assert len(outputs) > 10
+        assert [output for output in outputs if "callerKey'" in str(output) or KEYS.search(str(output))] == []
+
+    def test_an_account_of_the_kind_ai_services_is_called_at_its_endpoint_for_openai(self) -> None:
+        for_openai = "tryGet(reference('account').endpoints, 'OpenAI Language Model Instance API')"
+        value = compiled("existingModel")["outputs"]["endpoint"]["value"]
+        assert value == f"[coalesce({for_openai}, reference('account').endpoint)]"
+
+    def test_azd_offers_regions_with_quota_for_the_default_models(self) -> None:
+        metadata = compiled()["parameters"]["location"]["metadata"]["azd"]
+        values = parameters(**AZD)
+        usage = [f"OpenAI.{values['modelSku']}.{model['model']},{values['modelCapacity']}" for model in MODELS.values()]
+        assert metadata == {"type": "location", "usageName": usage}
+
+    def test_azd_asks_only_for_what_has_no_default(self) -> None:
+        values = parameters(AZURE_ENV_NAME="dev", AZURE_LOCATION="swedencentral")
+        required = {name for name, entry in compiled()["parameters"].items() if "defaultValue" not in entry}
+        assert required == {"environmentName", "location"}
+        assert values["location"] == "swedencentral"
+
+    @pytest.mark.parametrize("page", ["README.md", *(f"docs/{file.name}" for file in (PROJECT / "docs").glob("*.md"))])
+    def test_azd_has_the_values_that_the_documentation_reads(self, page: str) -> None:
+        names = set(re.findall(r"azd env get-value (\w+)", (PROJECT / page).read_text()))
+        # azd itself sets the first two.
+        assert names <= set(compiled()["outputs"]) | {"AZURE_LOCATION", "AZURE_SUBSCRIPTION_ID"}
+        assert names or page != "README.md"
+
+
+@needs_bicep
+class TestDeployments:
+    @pytest.mark.parametrize("name", SETS)
+    def test_it_has_exactly_these_resources_and_roles(self, deployments: dict[str, Deployment], name: str) -> None:
+        names = deployments[name].names()
+        assert len(names) == len(set(names))
+        assert set(names) == SETS[name][1]
+
+    @pytest.mark.parametrize("name", SETS)
+    def test_what_if_knows_every_name(self, deployments: dict[str, Deployment], name: str) -> None:
+        assert [item["name"] for item in deployments[name].resources if "(" in item["name"] + item["id"]] == []
+
+    @pytest.mark.parametrize("name", SETS)
+    def test_it_reads_no_key_and_nothing_accepts_one(self, deployments: dict[str, Deployment], name: str) -> None:
+        found = deployments[name]
+        assert not KEYS.search(found.text)
+        (storage,) = found.of_type("storageAccounts")
+        assert storage["properties"]["allowSharedKeyAccess"] is False
+        assert storage["properties"]["allowBlobPublicAccess"] is False
+        assert all(
+            "publicAccess" not in container.get("properties", {})
+            for container in found.of_type("storageAccounts/blobServices/containers")
+        )
+        for account in found.of_type("accounts"):
+            assert account["properties"]["disableLocalAuth"] is True
+            assert account["properties"]["customSubDomainName"] == account["name"]
+        for policy in found.of_type("sites/basicPublishingCredentialsPolicies"):
+            assert policy["properties"] == {"allow": False}
+        assert all(insights["properties"]["DisableLocalAuth"] for insights in found.of_type("components"))
+        assert all(vault["properties"]["enableRbacAuthorization"] for vault in found.of_type("vaults"))
+
+    @pytest.mark.parametrize("name", SETS)
+    def test_the_app_accepts_its_settings(self, deployments: dict[str, Deployment], name: str) -> None:
+        settings = deployments[name].settings()
         assert settings.use_identity
-        assert len(settings.endpoints) == 2
-        assert settings.warnings == ()
+        assert len(settings.endpoints) == (2 if name == "two regions" else 1)
 
-    def test_the_host_signs_in_to_its_storage_with_the_identity(self, app_settings: dict[str, str]) -> None:
-        assert app_settings["AzureWebJobsStorage__credential"] == "managedidentity"
-        assert app_settings["AzureWebJobsStorage__clientId"] == app_settings["AZURE_CLIENT_ID"]
-        assert "AzureWebJobsStorage" not in app_settings
-        assert app_settings["AZURE_TOKEN_CREDENTIALS"] == "ManagedIdentityCredential"
-        assert app_settings["APPLICATIONINSIGHTS_AUTHENTICATION_STRING"].endswith("Authorization=AAD")
+    @pytest.mark.parametrize("name", SETS)
+    def test_every_setting_exists(self, deployments: dict[str, Deployment], name: str) -> None:
+        example = json.loads((PROJECT / "local.settings.json.example").read_text())
+        assert set(deployments[name].app_settings()) <= set(example["Values"]) | FOREIGN_SETTINGS
 
-    def test_the_caller_keys_come_from_the_vault(self, app_settings: dict[str, str], modules: dict[str, Json]) -> None:
-        assert app_settings["CALLER_KEYS"] == "callerKeysReference"
-        assert any("@Microsoft.KeyVault(" in output for output in modules["vault"]["outputs"])
+    @pytest.mark.parametrize("name", SETS)
+    def test_every_model_is_the_operators_choice_or_has_a_date(self, deployments: dict[str, Deployment], name: str) -> None:
+        dated = {(model["model"], model["version"]) for model in MODELS.values()}
+        chosen = set(SETS[name][0].values())
+        for item in deployments[name].of_type("accounts/deployments"):
+            model = item["properties"]["model"]
+            assert model["name"] in chosen or (model["name"], model["version"]) in dated
+
+    @pytest.mark.parametrize("name", [name for name in SETS if "existing" not in name])
+    def test_callers_may_name_roles_models_and_former_models(self, deployments: dict[str, Deployment], name: str) -> None:
+        found = deployments[name]
+        names = found.settings().deployments
+        for role, model in MODELS.items():
+            assert names[role] == role
+            assert {names[former] for former in model["formerNames"]} <= {role}
+        for item in found.of_type("accounts/deployments"):
+            assert names[item["properties"]["model"]["name"]] == item["name"].rpartition("/")[2]
+
+    def test_callers_name_deployments_of_an_existing_account_by_name_or_role(
+        self, deployments: dict[str, Deployment]
+    ) -> None:
+        assert deployments["existing account"].settings().deployments == {"gpt-prod": "gpt-prod", "chat": "gpt-prod"}
+        assert deployments["existing account with embeddings"].settings().deployments == {
+            "gpt-prod": "gpt-prod",
+            "embed-prod": "embed-prod",
+            "chat": "gpt-prod",
+            "embeddings": "embed-prod",
+        }
+
+    def test_the_host_signs_in_to_its_storage_with_the_identity(self, default: Deployment) -> None:
+        (settings,) = default.of_type("sites/config")
+        values = settings["properties"]
+        assert values["AzureWebJobsStorage__credential"] == "managedidentity"
+        assert values["AzureWebJobsStorage__clientId"] == values["AZURE_CLIENT_ID"]
+        assert "AzureWebJobsStorage" not in values
+        assert values["AZURE_TOKEN_CREDENTIALS"] == "ManagedIdentityCredential"
+        assert "Authorization=AAD" in values["APPLICATIONINSIGHTS_AUTHENTICATION_STRING"]
+
+    def test_the_app_runs_on_flex_consumption(self, default: Deployment) -> None:
+        (plan,), (app,) = default.of_type("serverfarms"), default.of_type("sites")
+        assert plan["sku"]["name"] == "FC1"
+        config = app["properties"]["functionAppConfig"]
+        assert config["runtime"] == {"name": "python", "version": "3.13"}
+        assert config["scaleAndConcurrency"] == {
+            "alwaysReady": [],
+            "instanceMemoryMB": 2048,
+            "maximumInstanceCount": 100,
+            "triggers": {"http": {"perInstanceConcurrency": 100}},
+        }
+        assert config["deployment"]["storage"]["authentication"]["type"] == "UserAssignedIdentity"
+        assert app["properties"]["keyVaultReferenceIdentity"] in app["identity"]["userAssignedIdentities"]
+        assert app["properties"]["httpsOnly"] is True
+
+    def test_sizes_are_variables_of_azd(self, deployments: dict[str, Deployment]) -> None:
+        found = deployments["sizes"]
+        assert found.of_type("sites")[0]["properties"]["functionAppConfig"]["scaleAndConcurrency"] == {
+            "alwaysReady": [{"name": "http", "instanceCount": 2}],
+            "instanceMemoryMB": 512,
+            "maximumInstanceCount": 7,
+            "triggers": {"http": {"perInstanceConcurrency": 50}},
+        }
+        skus = [item["sku"] for item in found.of_type("accounts/deployments")]
+        assert skus == [{"name": "DataZoneStandard", "capacity": 9}] * 2
+        assert found.of_type("workspaces")[0]["properties"]["retentionInDays"] == 90
+        assert deployments["dated API version"].app_settings()["AZURE_OPENAI_API_VERSION"] == "2024-10-21"
+
+    def test_a_model_without_a_version_gets_azures_default_version(self, deployments: dict[str, Deployment]) -> None:
+        chat, embeddings = deployments["models of one's own"].of_type("accounts/deployments")
+        assert chat["properties"]["model"] == {"format": "OpenAI", "name": "gpt-5.5", "version": "2027-01-01"}
+        assert embeddings["properties"]["model"]["name"] == "text-embedding-4"
+        assert embeddings["properties"]["model"].get("version") is None
+
+    def test_azd_finds_the_app_by_its_tag(self, default: Deployment) -> None:
+        service = re.search(r"services:\n  (\w+):\n", (PROJECT / "azure.yaml").read_text())
+        assert service
+        assert default.of_type("sites")[0]["tags"]["azd-service-name"] == service[1]
+
+    def test_the_existing_account_may_be_in_another_resource_group(self, deployments: dict[str, Deployment]) -> None:
+        group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-ours/"
+        (role,) = (item for item in deployments["existing account"].resources if "/accounts/ours/" in item["id"])
+        assert role["id"].startswith(group)
+
+    @pytest.mark.parametrize(
+        ("variables", "advice"),
+        [
+            ({**EXISTING, "EXISTING_OPENAI_RESOURCE_GROUP": ""}, "Set EXISTING_OPENAI_RESOURCE_GROUP"),
+            ({**EXISTING, "CHAT_DEPLOYMENT": ""}, "Set CHAT_DEPLOYMENT"),
+            ({**EXISTING, "FAILOVER_LOCATION": "eastus2"}, "FAILOVER_LOCATION needs a new account"),
+        ],
+    )
+    def test_a_mistake_stops_the_deployment_and_is_named(
+        self, tmp_path: Path, variables: dict[str, str], advice: str
+    ) -> None:
+        found, error = snapshot(tmp_path, parameters(**AZD | variables))
+        assert not found
+        assert advice in error
 
 
-def test_a_second_deployment_keeps_the_caller_key_of_the_first(modules: dict[str, Json]) -> None:
-    given = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
-    assert set(given) <= set(parameters("main"))
-    assert {name for name, default in parameters("main").items() if not default} <= set(given)
-    found = re.fullmatch(r"\$\(secretOrRandomPassword \$\{(\w+)\} ([\w-]+)\)", given["callerKey"]["value"])
-    assert found
-    assert any(output.startswith(f"output {found[1]} string") for output in modules["main"]["outputs"])
-    assert properties(modules, "vault", "key")["name"] == found[2]
-    # azd generates 15 characters, and the app requires 16.
-    assert "${callerKey}${uniqueString(" in properties(modules, "vault", "keys")["value"]
+class TestModels:
+    def test_each_has_a_date_and_a_source(self) -> None:
+        assert set(MODELS) == {"chat", "embeddings"}
+        for model in MODELS.values():
+            assert set(model) == {"model", "version", "retires", "source", "read", "formerNames"}
+            assert date.fromisoformat(model["read"]) < date.fromisoformat(model["retires"])
+            assert model["source"].startswith("https://learn.microsoft.com/")
+            assert model["model"] not in model["formerNames"]
+
+    @pytest.mark.parametrize(
+        ("today", "expected"), [("2026-12-17", 0), ("2026-12-18", 1), ("2027-03-18", 2), ("2027-06-01", 2)]
+    )
+    def test_the_check_fails_90_days_before_a_model_retires(self, today: str, expected: int) -> None:
+        models = {
+            "chat": {"model": "a", "version": "1", "retires": "2027-03-18", "source": "page"},
+            "embeddings": {"model": "b", "version": "1", "retires": "2027-04-15", "source": "page"},
+        }
+        assert len(expiring(models, date.fromisoformat(today))) == expected
+
+    def test_no_other_file_names_a_model_that_retires(self) -> None:
+        names = {name for model in MODELS.values() for name in (model["model"], *model["formerNames"])}
+        pages = [
+            PROJECT / "README.md",
+            *(PROJECT / "docs").glob("*.md"),
+            *(PROJECT / "local").rglob("*.py"),
+            *PROJECT.glob("*.example"),
+        ]
+        assert [(page.name, name) for page in pages for name in sorted(names | {"gpt-4o"}) if name in page.read_text()] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/operations.md"])
-def test_azd_has_the_values_that_the_documentation_reads(modules: dict[str, Json], page: str) -> None:
-    names = set(re.findall(r"azd env get-value (\w+)", (PROJECT / page).read_text()))
-    assert names <= {output.split()[1] for output in modules["main"]["outputs"]} != set()
+@needs_node
+class TestSyntax:
+    """A parser for Bicep, where the compiler is missing."""
+
+    def errors(self, *files: Path) -> list[list[int]]:
+        command = ["node", "bicep.js", *map(str, files)]
+        run = subprocess.run(command, cwd=NODE_FOLDER, capture_output=True, text=True, check=True)
+        errors: list[list[int]] = json.loads(run.stdout)
+        return errors
+
+    def test_every_file_is_valid(self) -> None:
+        assert self.errors(*FILES) == [[]] * len(FILES)
+
+    @pytest.mark.parametrize("mistake", ["param a string = {\n", "resource a 'b@c' = \n", "module m 'm' = { params: [ }\n"])
+    def test_a_syntax_error_is_found(self, tmp_path: Path, mistake: str) -> None:
+        broken = tmp_path / "broken.bicep"
+        broken.write_text((INFRA / "model.bicep").read_text() + mistake)
+        (found,) = self.errors(broken)
+        assert found
 
 
-def test_azd_finds_the_app_by_its_tag(modules: dict[str, Json]) -> None:
-    service = re.search(r"services:\n  (\w+):\n", (PROJECT / "azure.yaml").read_text())
-    assert service
-    assert f"'azd-service-name': '{service[1]}'" in properties(modules, "app", "app")["tags"]
+@needs_bicep
+@pytest.mark.deep
+def test_checkov_finds_only_what_is_listed_with_a_reason(deployments: dict[str, Deployment], tmp_path: Path) -> None:
+    # Its requirements are its own. It checks the evaluated resources, because it cannot read a template with symbolic names.
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    programs = tmp_path / "venv" / "bin"
+    subprocess.run([programs / "pip", "install", "--quiet", "checkov==3.3.30"], check=True)
+    template = tmp_path / "template.json"
+    schema = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"
+    resources = deployments["two regions"].resources
+    template.write_text(json.dumps({"$schema": schema, "contentVersion": "1.0.0.0", "resources": resources}))
+    command = [
+        str(programs / "checkov"),
+        "--file",
+        str(template),
+        "--framework",
+        "arm",
+        "--skip-download",
+        "--output",
+        "json",
+    ]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={"PATH": os.environ["PATH"]})
+    report = json.loads(run.stdout)
+    assert report["summary"]["resource_count"] >= len(resources)
+    found = {check["check_id"] for check in report["results"]["failed_checks"]}
+    listed = set(re.findall(r"^  - (CKV_\w+)", (INFRA / "checkov.yaml").read_text(), re.MULTILINE))
+    assert found == listed

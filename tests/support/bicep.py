@@ -1,0 +1,68 @@
+"""Compile and evaluate Bicep files with Microsoft's Bicep CLI, and skip tests where it is missing."""
+
+import functools
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import PROJECT, Json
+
+INFRA = PROJECT / "infra"
+SUBSCRIPTION = "22222222-2222-2222-2222-222222222222"
+needs_bicep = pytest.mark.skipif(
+    not shutil.which("bicep"),
+    reason="needs the Bicep CLI on the PATH: https://learn.microsoft.com/azure/azure-resource-manager/bicep/install",
+)
+
+
+def bicep(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bicep", *map(str, arguments)], capture_output=True, text=True, timeout=100)
+
+
+@functools.cache
+def compiled(module: str = "") -> Json:
+    """Return the ARM template of infra/main.bicep, or of one of its modules."""
+    if module:
+        template: Json = compiled()["resources"][module]["properties"]["template"]
+    else:
+        run = bicep("build", INFRA / "main.bicep", "--stdout")
+        assert (run.returncode, run.stderr) == (0, "")
+        template = json.loads(run.stdout)
+    return template
+
+
+def parameters(**variables: str) -> Json:
+    """Return the parameters that azd makes of its environment's `variables` and infra/main.parameters.json.
+
+    azd leaves a parameter without a value to the template's default, and asks for it if there is none.
+    """
+    given = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
+    types = compiled()["parameters"]
+    values: Json = {}
+    for name, entry in given.items():
+        found = re.fullmatch(r"\$\{(\w+)(?:=(.*))?\}", entry["value"])
+        assert found, entry
+        text = variables.pop(found[1], found[2] or "")
+        values[name] = int(text) if types[name]["type"] == "int" else text
+    assert not variables, f"infra/main.parameters.json has no {variables}"
+    return values
+
+
+def snapshot(folder: Path, values: Json) -> tuple[Json, str]:
+    """Return the resources and outputs that a deployment of infra/main.bicep would have, or the error that stops it."""
+    file = folder / "main.bicepparam"
+    # The compiler accepts relative paths only.
+    template = (INFRA / "main.bicep").relative_to(folder, walk_up=True)
+    lines = [f"param {name} = {value if isinstance(value, int) else f"'{value}'"}" for name, value in values.items()]
+    file.write_text("\n".join([f"using '{template}'", *lines]))
+    options = ("--subscription-id", SUBSCRIPTION, "--location", values["location"], "--mode", "overwrite")
+    run = bicep("snapshot", file, *options)
+    if run.returncode:
+        return {}, run.stderr
+    found: Json = json.loads((folder / "main.snapshot.json").read_text())
+    assert found["diagnostics"] == []
+    return found, ""
