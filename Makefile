@@ -8,7 +8,7 @@ READY := .venv/.ready
 RUN := .venv/bin/python
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: start test test-deep coverage lint format bench clean
+.PHONY: start test test-deep coverage lint format bench check-dates clean
 
 start: $(RUNS)
 	@$(RUN) -m local --ask "Hello! What are you?" $(ARGS)
@@ -33,6 +33,10 @@ lint: $(READY)
 bench: $(READY)
 	@$(RUN) -m bench
 	@$(RUN) -m bench.telemetry
+
+# Its result depends on the day, so the tests do not run it.
+check-dates:
+	@$(PYTHON) infra/check_dates.py
 
 format: $(READY)
 	@$(RUN) -m ruff check --fix .
