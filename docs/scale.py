@@ -66,7 +66,8 @@ def text(arguments: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(prog="python docs/scale.py", description=__doc__)
     parser.add_argument("--calls-a-day", type=float, nargs="+", default=[1e4, 1e6, 1e8], metavar="N")
     parser.add_argument("--seconds", type=float, nargs=2, default=[2, 20], metavar=("CALL", "STREAM"), help="of each")
-    parser.add_argument("--tokens", type=float, nargs=2, default=[500, 2000], metavar=("CALL", "STREAM"), help="of each")
+    tokens = "of each: its prompt and the output it asks for at most"
+    parser.add_argument("--tokens", type=float, nargs=2, default=[500, 2000], metavar=("CALL", "STREAM"), help=tokens)
     parser.add_argument("--peak", type=float, default=Load.peak, help="times the average")
     parser.add_argument("--concurrency", type=int, default=100, help="concurrent calls per instance")
     given = parser.parse_args(arguments)

@@ -24,7 +24,7 @@ GUIDES = "\n".join([README, LOCAL, *(path.read_text() for path in sorted(PROJECT
 COMMANDS = commands(GUIDES)
 KEY = "a-caller-key-of-the-readme"
 # These need Azure, Core Tools or a user's own terminal; docs/deploy.md says that they have not been verified.
-ELSEWHERE = re.compile(r"az |azd |func |azurite |source |cp local\.settings|APP_URL=|GROUP=|KEY=|curl \$")
+ELSEWHERE = re.compile(r"az |azd |func |azurite |source |cp local\.settings|APP_(URL|ID)=|GROUP=|KEY=|curl \$")
 # The tests and .ci/run install the requirements themselves.
 SET_UP = re.compile(r"python3\.13 -m venv |\.venv/bin/python -m pip install -r requirements-(local|dev)\.txt")
 
