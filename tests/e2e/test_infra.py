@@ -19,6 +19,7 @@ from tests.support.processes import PROJECT, Json
 
 MODULES = ("app", "existingModel", "identity", "model", "monitoring", "storage", "vault")
 FILES = sorted(INFRA.glob("*.bicep"))
+DEPLOY = (PROJECT / "docs" / "deploy.md").read_text()
 MODELS = json.loads((INFRA / "models.json").read_text())
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 ROLES = {
@@ -405,6 +406,29 @@ class TestDeployments:
         found, error = snapshot(tmp_path, parameters(**AZD | variables))
         assert not found
         assert advice in error
+
+
+class TestDocumentation:
+    def test_it_has_every_variable_of_azd_with_its_default(self) -> None:
+        given = json.loads((INFRA / "main.parameters.json").read_text())["parameters"].values()
+        variables = dict(re.findall(r"\$\{(\w+)=?(.*?)\}", " ".join(entry["value"] for entry in given)))
+        # The login sets these.
+        for name in ("AZURE_ENV_NAME", "AZURE_PRINCIPAL_ID", "AZURE_PRINCIPAL_TYPE"):
+            del variables[name]
+        rows = re.findall(r"^\| (`[A-Z_`, ]+`) \| .+ \| (.+) \|$", DEPLOY, re.MULTILINE)
+        documented = {name: default for names, default in rows for name in re.findall(r"`(\w+)`", names)}
+        assert set(documented) == set(variables)
+        words = {name: default.strip("`") for name, default in documented.items()}
+        for name, default in variables.items():
+            assert words[name] == default or (not default and words[name].startswith(("none", "the same", "as in [")))
+
+    def test_each_error_of_azd_up_has_advice_and_a_source(self) -> None:
+        table = DEPLOY.partition("### When `azd up` stops")[2].partition("\n### ")[0]
+        rows = [row.split(" | ") for row in table.strip().splitlines()[2:]]
+        assert len(rows) > 20
+        for row in rows:
+            assert len(row) == 4, row
+            assert re.search(r"\]\((https://|\.\./infra/)", row[3]), row
 
 
 class TestModels:
