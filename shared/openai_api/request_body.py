@@ -16,6 +16,8 @@ Fields = dict[str, msgspec.Raw]
 NULL = msgspec.Raw(b"null")
 # In mixed case, so that it differs from the escapes that callers write.
 REPLACEMENT = rb"\uFfFd"
+# Bytes. Repairing a larger body would block the event loop, so it gets the message of msgspec.
+LARGEST_REPAIR = 1024 * 1024
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:
@@ -64,7 +66,8 @@ def parse_fields(body: bytes) -> Fields:
     except msgspec.ValidationError:
         raise BadRequest("The request's body must be a JSON object.") from None
     except msgspec.DecodeError as exc:
-        reject_half_pairs(body)
+        if len(body) <= LARGEST_REPAIR:
+            reject_half_pairs(body)
         detail = "it is empty" if not body.strip() else str(exc)
         raise BadRequest(f"The request's body must be a JSON object, but {detail}.") from None
     except RecursionError:

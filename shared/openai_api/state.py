@@ -15,10 +15,13 @@ from shared.upstream.affinity import key_of
 from shared.upstream.request import State
 
 # The references in an input, at any depth. The input is searched and not decoded, because millions of items would become as
-# many objects. Inside JSON strings quotes are escaped, so text never matches.
-REFERENCE = re.compile(rb'"(encrypted_content|file_id|id)"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
+# many objects. Inside JSON strings quotes are escaped, so text never matches. A reference has no quotes itself. The
+# quantifiers are possessive, because backtracking in a large input would block the event loop.
+REFERENCE = re.compile(rb'"(encrypted_content|file_id|id)"\s*+:\s*+("[^"]*+")')
 # An item that is there by its id alone. https://platform.openai.com/docs/api-reference/responses/create
-ITEM_REFERENCE = re.compile(rb'"item_reference"|\{\s*"id"\s*:\s*"[^"]*"\s*(?:,\s*"type"\s*:\s*null\s*)?\}|"id"\s*:\s*"rs_')
+ITEM_REFERENCE = re.compile(
+    rb'"item_reference"|\{\s*+"id"\s*+:\s*+"[^"]*+"\s*+(?:,\s*+"type"\s*+:\s*+null\s*+)?\}|"id"\s*+:\s*+"rs_'
+)
 # More references than any conversation has.
 MOST_REFERENCES = 5000
 

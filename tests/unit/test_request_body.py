@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.errors import BadRequest
-from shared.openai_api.request_body import parse_fields
+from shared.openai_api.request_body import LARGEST_REPAIR, parse_fields
 
 HALF = "has half a surrogate pair"
 # Texts with whole and half pairs, next to backslashes and to text that looks like an escape.
@@ -51,6 +51,15 @@ def test_half_a_pair_is_named_with_its_field(half: bytes) -> None:
 def test_half_a_pair_is_named_even_if_there_are_other_mistakes() -> None:
     assert problem(rb'{"prompt":"\ud83d",}').message.startswith(f"A field {HALF}")
     assert "must be a JSON object" in problem(rb'["\ud83d"]').message
+
+
+def test_only_a_body_that_is_not_large_is_searched_for_half_a_pair() -> None:
+    start, end = b'{"prompt":"', b'\\ud83d, and more"}'
+    text = b"a" * (LARGEST_REPAIR - len(start) - len(end))
+    assert problem(start + text + end).message.startswith(f"'prompt' {HALF}")
+    found = problem(start + text + b"a" + end)
+    assert (found.param, HALF in found.message) == (None, False)
+    assert f"(byte {LARGEST_REPAIR - 11})" in found.message
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le"])

@@ -1,12 +1,13 @@
 """Test which state a request of the Responses API refers to."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from shared.openai_api.request_body import parse_fields
-from shared.openai_api.state import MOST_REFERENCES, state_of
+from shared.openai_api.state import ITEM_REFERENCE, MOST_REFERENCES, REFERENCE, state_of
 from shared.telemetry.response_metadata import ResponseMetadata, metadata_of
 from shared.upstream.affinity import Affinity, key_of
 from shared.upstream.request import State
@@ -67,6 +68,17 @@ def test_items_in_full_have_keys_but_are_not_needed() -> None:
 def test_a_reference_may_be_escaped() -> None:
     fields = parse_fields(rb'{"input":[{"encrypted_content" : "a\/b\u003d"}]}')
     assert state_of(fields).keys == (key_of("a/b="),)
+
+
+def test_an_escaped_quote_ends_no_reference() -> None:
+    assert state(input=[{"id": 'a"b'}]) == State()
+
+
+@pytest.mark.parametrize("pattern", [REFERENCE, ITEM_REFERENCE])
+def test_a_large_input_is_searched_without_backtracking(pattern: re.Pattern[bytes]) -> None:
+    quantifiers = re.findall(rb"[*+?}]\+?", pattern.pattern.replace(rb"\}", b"").replace(b"(?:", b""))
+    assert len(quantifiers) > 2
+    assert set(quantifiers) <= {b"*+", b"?"}
 
 
 def test_the_number_of_references_has_a_limit() -> None:
