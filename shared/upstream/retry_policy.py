@@ -50,11 +50,15 @@ MISSING_DEPLOYMENT_CODES = {"deploymentnotfound", "modelnotfound", "unknownmodel
 UNKNOWN_STATE_CODES = {"previousresponsenotfound", "invalidencryptedcontent"}
 
 # Azure often sends no code, so its messages count as well. Some quote what callers sent. Where a match cools something
-# down, the pattern must therefore match at the beginning: otherwise a caller could take an endpoint from everybody.
+# down or becomes a 502, the pattern must therefore match at the beginning: otherwise a caller could take an endpoint from
+# everybody, or would not see what is wrong with the call.
 MISSING_DEPLOYMENT = re.compile(r"(?i)could not find an existing deployment|the api deployment for this resource does not")
 REGIONAL_ENDPOINT = re.compile(r"(?i)(?:please )?provide a custom subdomain")
 NETWORK_RULES = re.compile(r"(?i)virtual network|firewall|public (?:network )?access is disabled|private endpoint")
-WRONG_API_VERSION = re.compile(r"(?i)enabled only for api versions|api[- ]version .{0,80}(?:not supported|not allowed)")
+WRONG_API_VERSION = re.compile(
+    r"(?i)(?:the )?(?:model \S{1,100}|azure openai [\w ]{1,40}|response_format value as \S{1,40})"
+    r" is enabled only for api[- ]version|(?:the )?(?:requested )?api[- ]version\b.{0,80}not (?:supported|allowed)"
+)
 STATE = r"(?:item|response|conversation|file|vector store|container|prompt)"
 UNKNOWN_STATE = re.compile(
     rf"(?is)\b{STATE}s?\b.{{0,200}}\b(?:not found|(?:does|do) not exist)|\bno {STATE} found"
@@ -230,7 +234,7 @@ def kind_of_request_error(status: int, error: ErrorDetail, call: InferenceCall) 
         return Kind.DEPLOYMENT
     if code == "operationnotsupported":
         return Kind.NOT_SUPPORTED
-    if WRONG_API_VERSION.search(message):
+    if WRONG_API_VERSION.match(message):
         return Kind.VERSION
     if code in UNKNOWN_STATE_CODES or UNKNOWN_STATE.search(message):
         return Kind.UNKNOWN_STATE

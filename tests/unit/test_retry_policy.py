@@ -70,7 +70,14 @@ CASES: dict[Kind, list[Case]] = {
         (CHAT, 404, payloads.DEPLOYMENT_RETIRED, {}),
         (RESPONSES, 410, payloads.DEPLOYMENT_RETIRED, {}),
     ],
-    Kind.VERSION: [(CHAT, 400, payloads.API_VERSION_TOO_OLD, {})],
+    Kind.VERSION: [
+        (CHAT, 400, payloads.API_VERSION_TOO_OLD, {}),
+        (CHAT, 400, payloads.API_VERSION_ON_V1, {}),
+        (CHAT, 400, error("API version not supported", "BadRequest"), {}),
+        (CHAT, 400, error("The requested API version 2023-01-01 is not supported."), {}),
+        (RESPONSES, 400, error("Azure OpenAI Responses API is enabled only for api-version 2025-03-01-preview"), {}),
+        (CHAT, 400, error("response_format value as json_schema is enabled only for api versions 2024-08-01-preview"), {}),
+    ],
     Kind.UNKNOWN_STATE: [
         (STORED, 404, error("Not found."), {}),
         (RESPONSES, 400, error("Scripted.", "previous_response_not_found"), {}),
@@ -96,6 +103,9 @@ CASES: dict[Kind, list[Case]] = {
         # Azure quotes what the caller sent.
         (CHAT, 400, error("Invalid value: 'Could not find an existing deployment to match the model'."), {}),
         (CHAT, 400, error("Invalid value: 'Please provide a custom subdomain'."), {}),
+        (CHAT, 400, error("Invalid value: 'api version x is not supported'."), {}),
+        (CHAT, 400, error("Invalid value: 'Model x is enabled only for api versions y'."), {}),
+        (CHAT, 400, error("Invalid schema for the function 'f': Model x is enabled only for api versions y"), {}),
     ],
     Kind.OTHER: chats(301, 404, 405, 418),
 }
