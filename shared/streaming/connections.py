@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import socket
 import struct
+from contextlib import suppress
 
 from starlette.types import Receive
 
@@ -15,7 +16,7 @@ SEND_BUFFER_SIZE = 64 * 1024
 def limit_send_buffer(receive: Receive) -> None:
     """Keep the system from buffering much of the response, so that the app notices a client that reads slowly."""
     if transport := transport_of(receive):
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_SIZE)
+        set_option(transport, socket.SO_SNDBUF, SEND_BUFFER_SIZE)
 
 
 def reset(receive: Receive) -> None:
@@ -26,8 +27,14 @@ def reset(receive: Receive) -> None:
     """
     if transport := transport_of(receive):
         # With a linger time of zero, closing the socket sends RST instead of FIN.
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        set_option(transport, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
+
+
+def set_option(transport: asyncio.Transport, option: int, value: int | bytes) -> None:
+    """Set an option of the socket, unless the socket is closed already."""
+    with suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, value)
 
 
 def transport_of(receive: Receive) -> asyncio.Transport | None:

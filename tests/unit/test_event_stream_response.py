@@ -3,19 +3,23 @@
 import asyncio
 import json
 import re
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Message
 
 from local.simulator.azure_openai import AzureOpenAISimulator
 from shared.errors import ClientDisconnected
 from shared.openai_api.simple_chat import ChatDeltas
 from shared.streaming import event_stream, sse
+from shared.streaming.connections import reset
 from shared.streaming.disconnects import cancel_on_disconnect
 from shared.streaming.event_stream import EventStreamResponse
 from shared.streaming.filters import StreamFilter, WholeEvents
+from shared.streaming.whole_response import CHUNK_SIZE, whole_response
 from shared.telemetry.call_record import DISCONNECTED, SUCCEEDED, Outcome
 from shared.upstream.failover import Failover
 from shared.upstream.response import UpstreamResponse
@@ -46,6 +50,8 @@ class Client:
         self.reading = asyncio.Event()
         """Set while the client reads what is sent."""
         self.reading.set()
+        self.transport: asyncio.Transport | None = None
+        """The connection, which the app finds as it does in uvicorn."""
         self.offered = asyncio.Event()
         """Set when a message has been offered to the client, read or not."""
 
@@ -269,6 +275,31 @@ async def test_a_client_that_disconnects_at_azures_error_event_gets_no_other_out
     client.disconnected.set()
     await reading
     assert outcome_of(upstream) == Outcome("upstream_error", cause="rate_limit_exceeded")
+
+
+@pytest.mark.parametrize("kind", ["stream", "large response"])
+async def test_everything_is_released_if_the_clients_socket_is_closed(
+    resource: AzureOpenAISimulator,
+    failover: Failover,
+    client: Client,
+    kind: str,
+) -> None:
+    if kind == "stream":
+        response: Response = stream_of(await failover.send(CALL))
+    else:
+        resource.journal.scripts.append({"raw": '{"choices":[' + " " * CHUNK_SIZE + "]}"})
+        ends = asyncio.get_running_loop().time() + 60
+        response = await whole_response(await failover.send(chat_call(CALL.body)), ends, "application/json")
+    connection, other = socket.socketpair()
+    with other:
+        client.transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=connection)
+        # The transport does not notice.
+        connection.close()
+        await response({"type": "http"}, client.receive, client.send)
+        assert client.is_complete
+        assert failover.slots.taken == 0
+        reset(client.receive)
+        assert client.transport.is_closing()
 
 
 async def test_closing_a_response_twice_releases_its_slot_once(
