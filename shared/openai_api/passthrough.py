@@ -4,12 +4,13 @@ import asyncio
 
 from azurefunctions.extensions.http.fastapi import Request, Response
 
+from shared.errors import UpstreamErrorResponse
 from shared.openai_api.request_body import read_body
 from shared.openai_api.translate import create_call, stored_response_call
 from shared.streaming.disconnects import cancel_on_disconnect
 from shared.streaming.event_stream import EventStreamResponse
 from shared.streaming.filters import ResponseEvents, StreamFilter, WholeEvents, WithoutUsage
-from shared.streaming.whole_response import whole_response
+from shared.streaming.whole_response import error_response, whole_response
 from shared.upstream.failover import Failover
 from shared.upstream.request import RESPONSES, STORED_RESPONSE, InferenceCall
 from shared.upstream.response import UpstreamResponse
@@ -39,10 +40,14 @@ async def respond(failover: Failover, call: InferenceCall, ends: float) -> Respo
 
     It is cut off at the time `ends` of the loop's clock.
     """
-    upstream = await failover.send(call)
+    idle = failover.settings.stream_idle
+    try:
+        upstream = await failover.send(call)
+    except UpstreamErrorResponse as exc:
+        return error_response(exc, idle=idle, ends=ends)
     if not upstream.is_event_stream:
-        return await whole_response(upstream, ends, upstream.content_type)
-    events, idle = stream_filter(call, upstream), failover.settings.stream_idle
+        return await whole_response(upstream, upstream.content_type, idle=idle, ends=ends)
+    events = stream_filter(call, upstream)
     return EventStreamResponse(upstream, events, upstream.content_type, idle=idle, ends=ends)
 
 

@@ -16,6 +16,7 @@ from shared.errors import (
     ErrorDetail,
     ReportedError,
     StreamInterrupted,
+    UpstreamErrorResponse,
     UpstreamFailure,
 )
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields, read_body
@@ -32,7 +33,7 @@ from shared.streaming import sse
 from shared.streaming.disconnects import cancel_on_disconnect
 from shared.streaming.event_stream import EventStreamResponse
 from shared.streaming.filters import MAX_EVENT_SIZE, Progress, StreamFilter
-from shared.streaming.whole_response import whole_response
+from shared.streaming.whole_response import error_response, whole_response
 from shared.surrogates import whole_characters
 from shared.telemetry.call_record import CallRecord
 from shared.telemetry.response_metadata import decode_json, metadata_of
@@ -146,10 +147,15 @@ def messages_in(fields: Fields) -> msgspec.Raw:
 
 async def respond(failover: Failover, call: InferenceCall, ends: float) -> Response:
     """Send `call`, and return the chat endpoint's response. It is cut off at the time `ends` of the loop's clock."""
-    upstream = await failover.send(call)
+    idle = failover.settings.stream_idle
+    try:
+        upstream = await failover.send(call)
+    except UpstreamErrorResponse as exc:
+        return error_response(exc, idle=idle, ends=ends)
     if not call.stream:
-        return await whole_response(upstream, ends, "application/json", partial(reply_to, headers=upstream.headers))
-    events, idle = ChatDeltas(upstream.record), failover.settings.stream_idle
+        translate = partial(reply_to, headers=upstream.headers)
+        return await whole_response(upstream, "application/json", translate, idle=idle, ends=ends)
+    events = ChatDeltas(upstream.record)
     return EventStreamResponse(upstream, events, sse.CONTENT_TYPE, idle=idle, ends=ends)
 
 

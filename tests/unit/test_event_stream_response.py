@@ -289,7 +289,7 @@ async def test_everything_is_released_if_the_clients_socket_is_closed(
     else:
         resource.journal.scripts.append({"raw": '{"choices":[' + " " * CHUNK_SIZE + "]}"})
         ends = asyncio.get_running_loop().time() + 60
-        response = await whole_response(await failover.send(chat_call(CALL.body)), ends, "application/json")
+        response = await whole_response(await failover.send(chat_call(CALL.body)), "application/json", idle=60, ends=ends)
     connection, other = socket.socketpair()
     with other:
         client.transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=connection)

@@ -6,6 +6,8 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 import uvicorn
@@ -14,7 +16,8 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
 from local.serving import reserve
 from local.simulator.azure_openai import AzureOpenAISimulator
-from shared.openai_api.passthrough import respond
+from shared.error_responses import as_responses
+from shared.openai_api import passthrough, simple_chat
 from shared.streaming import event_stream
 from shared.telemetry import library_loggers
 from shared.upstream.failover import Failover
@@ -27,6 +30,8 @@ STREAM = {"raw": "data: {}\n\n" * 3_000_000, "split": 1_000_000, "headers": {"co
 BODY = b'{"messages":[{"role":"user","content":"Hi"}]}'
 # Less than the system's own buffers would take.
 JSON = {"raw": '{"choices":[' + " " * 1_000_000 + "]}"}
+ERROR = {"raw": '{"error":{' + " " * 1_000_000 + "}}", "status": 400}
+SCRIPTS: dict[str, dict[str, Any]] = {"stream": STREAM, "json": JSON, "error": ERROR, "error of a chat": ERROR}
 # Seconds that are long enough for anything that should happen at once, even on a busy machine.
 TIMEOUT = 30
 
@@ -50,10 +55,11 @@ class Server:
     """How long a response may take."""
 
     def __post_init__(self) -> None:
-        self.app.add_api_route("/{kind}", self.endpoint)
+        self.app.add_api_route("/{kind}", as_responses(self.endpoint))
 
     async def endpoint(self, request: Request, kind: str) -> Response:
         ends = asyncio.get_running_loop().time() + self.seconds
+        respond = simple_chat.respond if kind.endswith("chat") else passthrough.respond
         return await respond(self.failover, chat_call(BODY, stream=kind == "stream"), ends)
 
     @asynccontextmanager
@@ -71,13 +77,13 @@ class Server:
     @asynccontextmanager
     async def request(self, kind: str) -> AsyncIterator[socket.socket]:
         """Send a request, and yield the connection of a client that has read nothing yet."""
-        self.resource.journal.scripts.append(STREAM if kind == "stream" else JSON)
+        self.resource.journal.scripts.append(SCRIPTS[kind])
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.sock_connect(client, self.address)
-            await loop.sock_sendall(client, b"GET /%s HTTP/1.1\r\nhost: a\r\n\r\n" % kind.encode())
+            await loop.sock_sendall(client, b"GET /%s HTTP/1.1\r\nhost: a\r\n\r\n" % quote(kind).encode())
             yield client
 
     async def wait_until_nothing_is_held(self) -> None:
@@ -122,7 +128,7 @@ async def read_all(client: socket.socket) -> tuple[bytes, bool]:
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["reads nothing", "reads slowly"])
-@pytest.mark.parametrize("kind", ["stream", "json"])
+@pytest.mark.parametrize("kind", SCRIPTS)
 async def test_a_slow_client_is_reset_when_the_time_is_up(
     server: Server, kind: str, reads: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +142,8 @@ async def test_a_slow_client_is_reset_when_the_time_is_up(
     assert is_reset
     assert len(content) < 500_000
     output = capfd.readouterr()
-    assert "status=200 error=stream_too_long" in output.out
+    # By then, the log has the line for an error.
+    assert "error" in kind or "status=200 error=stream_too_long" in output.out
     assert "without completing" not in output.err
 
 
@@ -146,22 +153,27 @@ async def test_the_time_of_a_response_is_up_well_before_the_hosts(failover: Fail
     assert failover.settings.stream_seconds + event_stream.LAST_EVENT_TIMEOUT + 240 < (hours * 60 + minutes) * 60 + seconds
 
 
-async def test_a_client_that_stalls_is_reset(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kind", SCRIPTS)
+async def test_a_client_that_stalls_is_reset(server: Server, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     server.failover.settings = replace(server.failover.settings, stream_idle=0.3)
-    async with server.request("stream") as client:
+    async with server.request(kind) as client:
         await asyncio.sleep(0.1)
         await server.wait_until_nothing_is_held()
         _, is_reset = await read_all(client)
     assert is_reset
-    assert "error=caller_gone cause=ClientStalled" in capfd.readouterr().out
+    assert "error" in kind or "error=caller_gone cause=ClientStalled" in capfd.readouterr().out
 
 
-async def test_a_client_that_reads_gets_everything(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
-    async with server.request("json") as client:
+@pytest.mark.parametrize("kind", ["json", "error"])
+async def test_a_client_that_reads_gets_everything(server: Server, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+    script = SCRIPTS[kind]
+    expected = str(script["raw"]).encode()
+    async with server.request(kind) as client:
         content = bytearray()
-        while not content.endswith(b" ]}"):
+        while not content.endswith(expected[-4:]):
             content += await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1 << 20), TIMEOUT)
-    assert content.partition(b"\r\n\r\n")[2] == JSON["raw"].encode()
+    assert content.startswith(b"HTTP/1.1 %d " % script.get("status", 200))
+    assert content.partition(b"\r\n\r\n")[2] == expected
     await server.wait_until_nothing_is_held()
     assert "error=" not in capfd.readouterr().out
 
