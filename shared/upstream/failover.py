@@ -80,7 +80,7 @@ class Failover:
             record.end(failed(exc))
             raise
         record.response_started(upstream.response.status_code, upstream.response.headers)
-        record.observer = self.observer(call, upstream.endpoint, upstream.response)
+        record.observer = self.observer(call, upstream)
         return upstream
 
     async def first_response(self, pending: PendingCall) -> UpstreamResponse:
@@ -182,17 +182,20 @@ class Failover:
             await upstream.response.aclose()
             raise
 
-    def observer(
-        self, call: InferenceCall, endpoint: EndpointClient, response: httpx2.Response
-    ) -> Callable[[ResponseMetadata], None]:
-        """Return a function that learns from the metadata of the call's response: new state, and errors after output."""
+    def observer(self, call: InferenceCall, upstream: UpstreamResponse) -> Callable[[ResponseMetadata], None]:
+        """Return a function that learns from the metadata of the call's response: new state, and an error after output."""
+        endpoint, response = upstream.endpoint, upstream.response
+        # Azure may report the same error in several events. A retrieved response may report an earlier call's error.
+        is_done = upstream.early_error is not None or call.operation == STORED_RESPONSE
 
         def observe(metadata: ResponseMetadata) -> None:
+            nonlocal is_done
             if call.operation in (RESPONSES, STORED_RESPONSE):
                 self.affinity.learn(endpoint, metadata)
             error = metadata.reported_error
-            # An empty error precedes the one that says why. A response that is retrieved may report an earlier error.
-            if error and error != ErrorDetail() and call.operation != STORED_RESPONSE:
+            # An empty error precedes the one that says why.
+            if error and error != ErrorDetail() and not is_done:
+                is_done = True
                 failure = self.classify_error(error, call, endpoint, response)
                 if failure.cooldown:
                     endpoint.cool_down(failure.cooldown)

@@ -32,6 +32,8 @@ class UpstreamResponse:
         self.content_type = content_type(response)
         self.next_chunk = chunk_reader(response)
         """Returns the next chunk of the body, empty at its end. Raises `TRANSPORT_ERRORS` if the connection breaks."""
+        self.early_error: ErrorDetail | None = None
+        """The error that `read_ahead` has found."""
 
     @property
     def is_event_stream(self) -> bool:
@@ -52,6 +54,7 @@ class UpstreamResponse:
         else:
             held, error = await read_preamble(self.next_chunk)
         self.hold(held)
+        self.early_error = error
         return error
 
     def hold(self, held: bytes) -> None:

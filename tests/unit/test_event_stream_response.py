@@ -302,6 +302,44 @@ async def test_everything_is_released_if_the_clients_socket_is_closed(
         assert client.transport.is_closing()
 
 
+LIMITED = '{"code":"rate_limit_exceeded","message":"slow down"}'
+NOT_SUPPORTED = '{"error":{"code":"OperationNotSupported","message":"not here"}}'
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [
+            '{"type":"response.output_text.delta"}',
+            f'{{"type":"response.failed","response":{{"status":"failed","error":{LIMITED}}}}}',
+            f'{{"type":"error","error":{LIMITED}}}',
+        ],
+        ['{"choices":[{}]}', f'{{"error":{LIMITED}}}'],
+        [NOT_SUPPORTED],
+        None,
+    ],
+    ids=["two events after output", "after output", "before output", "in a whole body"],
+)
+async def test_an_error_in_a_body_is_logged_once(
+    resource: AzureOpenAISimulator,
+    failover: Failover,
+    client: Client,
+    caplog: pytest.LogCaptureFixture,
+    events: list[str] | None,
+) -> None:
+    if events is None:
+        resource.journal.scripts.append({"raw": NOT_SUPPORTED})
+    else:
+        raw = "".join(f"data: {event}\n\n" for event in events)
+        resource.journal.scripts.append({"raw": raw, "headers": {"content-type": "text/event-stream"}})
+    upstream = await failover.send(CALL)
+    if events is None:
+        await upstream.read()
+    else:
+        await client.read(stream_of(upstream, WholeEvents(upstream.record)))
+    assert len([text for text in caplog.messages if "responded with" in text]) == 1
+
+
 async def test_closing_a_response_twice_releases_its_slot_once(
     resource: AzureOpenAISimulator, failover: Failover, upstream: UpstreamResponse
 ) -> None:
