@@ -40,12 +40,36 @@ RESPONSE_QUERY = ("after", "before", "include_obfuscation", "limit", "order", "s
 RESPONSE_QUERY_LISTS = ("include",)
 # Bytes. Larger lists are not decoded, because millions of tools would become as many objects.
 LARGEST_TOOLS = 1024 * 1024
-# These tools name a server, a store, or a deployment besides the call's.
-TOOLS_WITH_RESOURCES = {"file_search", "image_generation", "mcp"}
+# All other tools may name a server, a store, a container, a connection, or a deployment besides the call's. Foundry adds
+# tools often. https://learn.microsoft.com/azure/ai-foundry/agents/concepts/tool-catalog
+TOOLS_WITHOUT_RESOURCES = {
+    "apply_patch",
+    "computer",
+    "computer_use_preview",
+    "custom",
+    "function",
+    "local_shell",
+    "namespace",
+    "programmatic_tool_calling",
+    "tool_search",
+    "web_search",
+    "web_search_2025_08_26",
+    "web_search_preview",
+    "web_search_preview_2025_03_11",
+}
+# These fields name a configuration that may do so, too.
+FIELDS_WITH_RESOURCES = ("agent", "agent_reference", "prompt")
 
 
 class Tool(msgspec.Struct):
     type: str = ""
+    custom_search_configuration: msgspec.Raw = NULL
+    """Set in a web search over a connection to Bing Custom Search, and so is the next one."""
+    web_search: msgspec.Raw = NULL
+
+    @property
+    def names_resources(self) -> bool:
+        return self.type not in TOOLS_WITHOUT_RESOURCES or not self.custom_search_configuration == self.web_search == NULL
 
 
 def create_call(
@@ -100,11 +124,13 @@ def ask_for_usage(fields: Fields, settings: Settings) -> bool:
 
 
 def names_own_resources(fields: Fields) -> bool:
-    """Return whether the call names services of the caller's own, such as data sources and MCP servers.
+    """Return whether the call names services of the caller's own, such as data sources, MCP servers and containers.
 
-    A stored prompt may do so, and so may tools that cannot be read.
+    A stored prompt or an agent may do so, and so may tools that cannot be read.
     """
-    if any(name.lower() == "data_sources" for name in fields) or fields.get("prompt", NULL) != NULL:
+    if any(name.lower() == "data_sources" for name in fields):
+        return True
+    if any(fields.get(name, NULL) != NULL for name in FIELDS_WITH_RESOURCES):
         return True
     given = fields.get("tools", NULL)
     if len(given) > LARGEST_TOOLS:
@@ -113,7 +139,7 @@ def names_own_resources(fields: Fields) -> bool:
         tools = msgspec.json.decode(given, type=list[Tool] | None) or []
     except (msgspec.DecodeError, RecursionError):
         return True
-    return any(tool.type in TOOLS_WITH_RESOURCES for tool in tools)
+    return any(tool.names_resources for tool in tools)
 
 
 def is_repeatable(fields: Fields) -> bool:

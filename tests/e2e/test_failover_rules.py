@@ -168,6 +168,7 @@ OWN_NAMES: dict[str, tuple[str, Json | None]] = {
     "an escaped name": (RESPONSES, None),
     "a stored prompt": (RESPONSES, {"prompt": {"id": "pmpt_1"}, "input": "Hello"}),
     "tools that cannot be read": (RESPONSES, {"input": "Hello", "tools": [{"type": "mcp"}, None]}),
+    "a container": (RESPONSES, {"input": "Hello", "tools": [{"type": "code_interpreter", "container": "cntr_1"}]}),
     "a model for images": (RESPONSES, {"input": "Hello", "tools": [{"type": "image_generation", "model": "mine"}]}),
 }
 
