@@ -147,7 +147,8 @@ class Health:
             status, error, kind = await self.error_of_probe(endpoint, CHAT_COMPLETIONS)
             if kind is Kind.NOT_SUPPORTED:
                 found = [name for name in (RESPONSES, EMBEDDINGS) if await self.supports(endpoint, name)]
-                return UP, f"{WORKS}; the default deployment does not serve chats, only {' and '.join(found) or 'others'}"
+                serves = f", but it serves {' and '.join(found)}" if found else ""
+                return UP, f"{WORKS}; the default deployment does not serve chats{serves}"
         except UpstreamAuthError:
             return DOWN, f"no token for the managed identity {self.settings.identity}; check that it is assigned to the app"
         except TRANSPORT_ERRORS as exc:
@@ -165,7 +166,7 @@ class Health:
         return DOWN, f"{responded}: {advice}" if advice else responded
 
     async def supports(self, endpoint: EndpointClient, operation: str) -> bool:
-        """Return whether the default deployment has `operation`: then Azure rejects the probe's input and nothing else."""
+        """Return whether a probe shows that the default deployment has `operation`: Azure rejects only the probe's input."""
         status, error, _ = await self.error_of_probe(endpoint, operation)
         return status == 400 and "input" in (error.param or error.message)
 

@@ -110,10 +110,10 @@ def test_each_failure_has_its_own_state_and_reason(
 @pytest.mark.parametrize(
     ("operations", "reason"),
     [
-        (["responses"], "the default deployment does not serve chats, only responses"),
-        (["embeddings"], "the default deployment does not serve chats, only embeddings"),
-        (["responses", "embeddings"], "the default deployment does not serve chats, only responses and embeddings"),
-        ([], "the default deployment does not serve chats, only others"),
+        (["responses"], "the default deployment does not serve chats, but it serves responses"),
+        (["embeddings"], "the default deployment does not serve chats, but it serves embeddings"),
+        (["responses", "embeddings"], "the default deployment does not serve chats, but it serves responses and embeddings"),
+        ([], "the default deployment does not serve chats"),
     ],
 )
 @pytest.mark.parametrize("version", ["v1", "2025-04-01-preview"])
@@ -129,6 +129,19 @@ def test_a_default_deployment_without_chats_is_healthy_and_the_reason_says_what_
     assert detail(gateway.app)["endpoints"][0]["reason"] == f"identity, network and deployment work; {reason}"
     gateway.http.post("/admin/functions/health_probe", json={})
     gateway.app.wait_for("Executed 'Functions.health_probe' (Succeeded")
+
+
+@pytest.mark.parametrize("script", [{"status": 429}, {"status": 500}, {"status": 404}])
+@pytest.mark.parametrize(("failures", "known"), [(1, ", but it serves embeddings"), (2, "")])
+def test_the_reason_says_only_what_the_further_probes_have_shown(
+    gateway: Gateway, model: Simulator, script: Json, failures: int, known: str
+) -> None:
+    gateway.configure(model.url)
+    model.http.put("/control/deployments", json={"chat": ["responses", "embeddings"]}).raise_for_status()
+    model.script({}, *[script] * failures)
+    (found,) = detail(gateway.app)["endpoints"]
+    assert found["state"] == "up"
+    assert found["reason"].endswith(f"; the default deployment does not serve chats{known}")
 
 
 @pytest.mark.parametrize("path", ["/live", "/ready", ""])
