@@ -221,7 +221,7 @@ class ChatDeltas(StreamFilter):
                 self.finish_reason = choice.finish_reason or self.finish_reason
                 if choice.delta and (text := self.without_half(choice.delta.text())):
                     output.append(delta(text))
-        if self.parser.buffered > MAX_EVENT_SIZE and not self.is_complete:
+        if self.parser.buffered > MAX_EVENT_SIZE and self.progress is Progress.OPEN:
             self.progress = Progress.INVALID
         return b"".join(output)
 

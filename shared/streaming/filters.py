@@ -80,7 +80,9 @@ class WholeEvents(StreamFilter):
         if not end:
             if len(self.buffer) > MAX_EVENT_SIZE:
                 self.buffer.clear()
-                self.progress = Progress.FINISHED if self.is_complete else Progress.INVALID
+                # After an error, it is dropped like everything else.
+                if self.progress is not Progress.FAILED:
+                    self.progress = Progress.FINISHED if self.is_complete else Progress.INVALID
             return b""
         events = bytes(self.buffer[:end])
         del self.buffer[:end]

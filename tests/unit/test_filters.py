@@ -85,6 +85,20 @@ def test_an_endless_event_is_invalid_before_it_fills_the_memory(
     assert size > 900
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_a_failed_stream_stays_failed_whatever_follows(
+    stream_filter: StreamFilter, split: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filters, "MAX_EVENT_SIZE", 1000)
+    monkeypatch.setattr(simple_chat, "MAX_EVENT_SIZE", 1000)
+    error, endless = CHUNK + error_event("500"), b"data: " + b"x" * 2000
+    for chunk in [error, endless] if split else [error + endless]:
+        stream_filter.feed(chunk)
+        assert stream_filter.progress is Progress.FAILED
+    stream_filter.end()
+    assert stream_filter.progress is Progress.FAILED
+
+
 @pytest.mark.anyio
 async def test_an_endless_response_fails_before_it_fills_the_memory(
     resource: AzureOpenAISimulator, failover: Failover, monkeypatch: pytest.MonkeyPatch
