@@ -273,10 +273,9 @@ class DeadlineExceeded(GatewayError):
     status = 504
     code = "deadline_exceeded"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The model service did not respond in time. It may have been at work, so the request may be billed all the same."
-        )
+    def __init__(self, *, was_sent: bool = True) -> None:
+        sent = "It may have been at work, so the request may be billed all the same."
+        super().__init__(f"The model service did not respond in time. {sent if was_sent else 'Try again.'}")
 
 
 class InternalError(GatewayError):

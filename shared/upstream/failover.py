@@ -162,7 +162,8 @@ class Failover:
             return without_response(Kind.TROUBLE, UpstreamUnreachable(), call)
         except TimeoutError:
             logger.warning("No response from endpoint %d to %s in time", position, call.caller)
-            return without_response(Kind.SLOW if was_sent() else Kind.TROUBLE, DeadlineExceeded(), call)
+            kind = Kind.SLOW if was_sent() else Kind.TROUBLE
+            return without_response(kind, DeadlineExceeded(was_sent=kind is Kind.SLOW), call)
         failure = self.classify_error(error, call, endpoint, response) if error else None
         if failure and error is ENDED:
             # Like a lost connection: Azure may have worked on the call, and stored a response.
@@ -217,12 +218,16 @@ def without_response(kind: Kind, error: GatewayError, call: InferenceCall) -> Fa
 def error_of(failures: list[FailedAttempt]) -> GatewayError:
     """Return the error of the lowest rank, the last one of equals, with the shortest Retry-After that Azure sent."""
     if not failures:
-        return DeadlineExceeded()
+        return DeadlineExceeded(was_sent=False)
     chosen = min(reversed(failures), key=lambda failure: failure.kind.rank)
+    error = chosen.error
+    if isinstance(error, DeadlineExceeded):
+        # An earlier endpoint may have got the call.
+        error = DeadlineExceeded(was_sent=any(failure.kind is Kind.SLOW for failure in failures))
     waits = [f.retry_after for f in failures if f.kind.rank is chosen.kind.rank and f.retry_after is not None]
     if waits and chosen.kind.rank in (Rank.THROTTLED, Rank.TROUBLE):
-        chosen.error.headers = with_retry_after(chosen.error.headers, min(waits))
-    return chosen.error
+        error.headers = with_retry_after(error.headers, min(waits))
+    return error
 
 
 def cause_of(exc: Exception) -> str:

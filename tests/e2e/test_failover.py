@@ -140,6 +140,21 @@ def test_with_one_unreachable_endpoint_the_client_gets_an_error(gateway: Gateway
     assert_error(response, status, code, None)
 
 
+@pytest.mark.parametrize(
+    ("endpoints", "may_be_billed"), [(["hangs"], True), (["connects"], False), (["hangs", "connects"], True)]
+)
+def test_the_error_says_whether_the_request_may_be_billed(
+    gateway: Gateway, model: Simulator, silent: str, endpoints: list[str], may_be_billed: bool
+) -> None:
+    # TLS never gets a response there, so the connection is not complete, and nothing is sent.
+    urls = {"hangs": model.url, "connects": silent.replace("http:", "https:")}
+    gateway.configure(*map(urls.__getitem__, endpoints), ATTEMPT_TIMEOUT_SECONDS="0.5", REQUEST_TIMEOUT_SECONDS="1")
+    model.script({"hang": True})
+    response = call(gateway)
+    assert_error(response, 504, "deadline_exceeded", None)
+    assert ("may be billed" in response.text) == may_be_billed
+
+
 def test_with_one_unreachable_endpoint_of_three_the_next_one_serves_the_call(
     gateway: Gateway, models: list[Simulator], unreachable: tuple[str, int, str]
 ) -> None:
