@@ -39,6 +39,27 @@ def test_the_caller_gets_the_error_of_the_highest_rank(
     assert attempts(models) == [1, 1, 0]
 
 
+@pytest.mark.parametrize("earlier", BY_RANK)
+def test_a_mistake_in_the_call_does_not_hide_the_error_of_an_earlier_endpoint(
+    gateway: Gateway, models: list[Simulator], earlier: str
+) -> None:
+    script, *expected = BY_RANK[earlier]
+    gateway.configure(models[0].url, models[1].url)
+    models[0].script(script)
+    models[1].script({"status": 422})
+    response = gateway.http.post(RESPONSES, json={"input": "Hello"}, headers=CALLER)
+    assert [response.status_code, response.json()["error"]["code"]] == expected
+    assert attempts(models) == [1, 1, 0]
+
+
+def test_a_mistake_in_the_call_that_a_body_reports_reaches_the_caller(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(models[0].url, models[1].url)
+    models[0].script({"status": 429})
+    models[1].script({"error": {"code": "invalid_prompt", "message": "Change the prompt."}})
+    response = gateway.http.post(RESPONSES, json={"input": "Hello"}, headers=CALLER)
+    assert (response.status_code, response.json()["error"]["code"]) == (200, "invalid_prompt")
+
+
 @pytest.mark.parametrize("earlier", ["throttled", "in trouble"])
 @pytest.mark.parametrize("status", [302, 404, 418])
 def test_an_endpoint_that_is_not_set_up_does_not_hide_throttling_of_another(

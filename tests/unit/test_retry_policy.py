@@ -1,6 +1,7 @@
 """Test that Azure's error responses are classified as docs/failover.md says, row by row."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,13 @@ def test_the_page_lists_every_kind_with_its_cooldown_and_no_other() -> None:
         cooldown, next_endpoint = ROWS[kind.azure]
         assert cooldown == kind.scope.value
         assert next_endpoint.startswith("yes" if kind.tries_next else "no")
+
+
+def test_the_page_lists_the_ranks_of_errors() -> None:
+    found = re.findall(r"^(\d)\. (.+?)[:,\n]", page("docs/failover.md"), re.MULTILINE)
+    assert [int(number) for number, _ in found] == [rank.value for rank in Rank]
+    words = ["throttling", "trouble", "setup", "state", "call"]
+    assert all(word in text for word, (_, text) in zip(words, found, strict=True))
 
 
 def test_every_kind_with_a_response_has_a_case() -> None:
