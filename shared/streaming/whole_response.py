@@ -51,7 +51,7 @@ def error_response(error: UpstreamErrorResponse, *, idle: float, ends: float) ->
 
 
 class LargeResponse(Response):
-    """Send a body in chunks until the time `ends`, then cut it off. Close `upstream` afterwards, unless it is closed.
+    """Send a body in chunks until the time `ends`, then cut it off. Close `upstream`, if given, afterwards.
 
     Also cut it off if the client takes no chunk for `idle` seconds.
     """
