@@ -18,9 +18,12 @@ from shared.upstream.request import State
 # many objects. Inside JSON strings quotes are escaped, so text never matches. A reference has no quotes itself. The
 # quantifiers are possessive, because backtracking in a large input would block the event loop.
 REFERENCE = re.compile(rb'"(encrypted_content|file_id|id)"\s*+:\s*+("[^"]*+")')
-# An item that is there by its id alone. https://platform.openai.com/docs/api-reference/responses/create
-ITEM_REFERENCE = re.compile(
-    rb'"item_reference"|\{\s*+"id"\s*+:\s*+"[^"]*+"\s*+(?:,\s*+"type"\s*+:\s*+null\s*+)?\}|"id"\s*+:\s*+"rs_'
+# Items that are there by their ids alone. Three patterns with literal beginnings are faster than one.
+# https://platform.openai.com/docs/api-reference/responses/create
+ITEM_REFERENCES = (
+    re.compile(rb'"item_reference"'),
+    re.compile(rb'"id"\s*+:\s*+"rs_'),
+    re.compile(rb'\{\s*+"id"\s*+:\s*+"[^"]*+"\s*+(?:,\s*+"type"\s*+:\s*+null\s*+)?\}'),
 )
 # More references than any conversation has.
 MOST_REFERENCES = 5000
@@ -35,7 +38,7 @@ def state_of(fields: Fields) -> State:
     named += [text(fields.get("previous_response_id", NULL))]
     keys = [key_of(reference) for reference in (*(value for _, value in found), *named) if reference]
     is_needed = any(named) or any(value for name, value in found if name != b"id")
-    return State(tuple(keys), is_needed or (bool(keys) and ITEM_REFERENCE.search(given) is not None))
+    return State(tuple(keys), is_needed or (bool(keys) and any(form.search(given) for form in ITEM_REFERENCES)))
 
 
 def matches(value: bytes) -> Iterator[tuple[bytes, bytes]]:
