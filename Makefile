@@ -7,8 +7,11 @@ RUNS := .venv/.runs
 READY := .venv/.ready
 RUN := .venv/bin/python
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
+LOCK := .venv/.lock
+PIN := $(LOCK)/bin/uv --quiet pip compile --upgrade --no-annotate --custom-compile-command "make lock" \
+	--python-version 3.13 --python-platform linux
 
-.PHONY: start test test-deep coverage lint format bench check-dates clean
+.PHONY: start test test-deep coverage lint format bench check-dates lock clean
 
 start: $(RUNS)
 	@$(RUN) -m local --ask "Hello! What are you?" $(ARGS)
@@ -42,11 +45,20 @@ format: $(READY)
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
 
+# Pin the newest versions that requirements.txt allows. Its own -c would keep the old ones.
+lock:
+	@$(PYTHON) -m venv $(LOCK)
+	@$(LOCK)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@grep -v '^-c' requirements.txt >$(LOCK)/requirements.in
+	@printf '%s\n' azure-monitor-opentelemetry opentelemetry-exporter-otlp-proto-http >$(LOCK)/telemetry.in
+	@$(PIN) $(LOCK)/requirements.in $(LOCK)/telemetry.in -o constraints.txt
+	@$(PIN) $(LOCK)/requirements.in -c constraints.txt --generate-hashes -o requirements.lock
+
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(RUNS): requirements.txt requirements-local.txt
+$(RUNS): constraints.txt requirements.txt requirements-local.txt
 ifeq ($(PYTHON),)
 	@echo "No Python 3.13 or newer was found (tried: $(PYTHONS))." >&2
 	@echo "Install one from https://www.python.org/downloads/ or with 'pyenv install 3.13', and try again." >&2

@@ -236,13 +236,6 @@ def test_microsofts_parser_accepts_the_documented_queries() -> None:
     assert all(errors[len(QUERIES) :])
 
 
-def test_the_documented_versions_are_the_tested_ones() -> None:
-    development = (PROJECT / "requirements-dev.txt").read_text().splitlines()
-    named = re.findall(r"`([\w-]+==[\d.]+)`", DOCUMENT)
-    assert len(named) == 2
-    assert set(named) <= set(development)
-
-
 def test_a_missing_exporter_is_named_and_does_not_stop_the_app() -> None:
     code = """
 import sys

@@ -6,12 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from tests.support import packaging
-from tests.support.processes import PROJECT
+from tests.support.processes import PROJECT, Simulator
+from tests.support.upstreams import CALLER_KEY, KEY
 
 # Files beside the app that a deployment must leave out: secrets, settings, documents, and the output of tools.
 EXCLUDED = (
@@ -54,6 +56,8 @@ EXCLUDED = (
     "tests/node/node_modules/openai/index.js",
     "tests/x",
 )
+# The parts of the local host that need only the runtime.
+HOST_MODULES = {"local/__init__.py", "local/host/__init__.py", "local/host/routes.py", "local/host/worker.py"}
 LIST_FUNCTIONS = """
 import json, function_app
 print(json.dumps(sorted(function.get_function_name() for function in function_app.app.get_functions())))
@@ -63,7 +67,7 @@ print(json.dumps(sorted(function.get_function_name() for function in function_ap
 def app_files() -> set[str]:
     """Return the paths of all files that a deployment must have."""
     modules = {path for path in packaging.tracked_files() if re.fullmatch(r"shared/[\w/]+\.(py|html|css|js|json)", path)}
-    return {"function_app.py", "host.json", "requirements.txt", *modules}
+    return {"constraints.txt", "function_app.py", "host.json", "requirements.txt", *modules}
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +91,6 @@ def package(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def azure_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a Python as in Azure: it has the runtime, the packages in requirements.txt, and nothing else."""
-    folder = tmp_path_factory.mktemp("azure") / "venv"
-    required = (PROJECT / "requirements-local.txt").read_text()
-    (runtime,) = re.findall(r"^azure-functions-runtime==\S+$", required, re.MULTILINE)
-    python = folder / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    wanted = ["-r", str(PROJECT / "requirements.txt"), runtime]
-    subprocess.run([python, "-m", "pip", "install", "--disable-pip-version-check", "-q", *wanted], check=True)
-    return python
-
-
 def test_exactly_the_app_is_published(package: Path) -> None:
     assert packaging.files_in(package) == app_files()
 
@@ -115,18 +106,51 @@ def test_azd_deploys_the_same_files(project: Path, tmp_path: Path) -> None:
 
 @pytest.mark.deep
 @pytest.mark.timeout(600)
-def test_the_published_app_needs_only_its_requirements(package: Path, azure_python: Path, tmp_path: Path) -> None:
-    tools = tmp_path / "tools"
-    packaging.copy_files(PROJECT, {"local/__init__.py", "local/host/__init__.py", "local/host/worker.py"}, tools)
-    shutil.copy(PROJECT / "tests" / "support" / "load_package.py", tools)
-    environ = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [azure_python, tools / "load_package.py", package]
+def test_the_published_app_serves_calls_with_nothing_but_its_requirements(
+    package: Path, shared_model: Simulator, tmp_path: Path
+) -> None:
+    app, tools = tmp_path / "app", tmp_path / "tools"
+    shutil.copytree(package, app)
+    # As a remote build does, but with hashes.
+    site_packages = app / ".python_packages" / "lib" / "site-packages"
+    install = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q", "--require-hashes"]
+    subprocess.run([*install, "--target", site_packages, "-r", PROJECT / "requirements.lock"], check=True)
+    packaging.copy_files(PROJECT, HOST_MODULES, tools)
+    shutil.copy(PROJECT / "tests" / "support" / "serve_package.py", tools)
+    shared_model.clear()
+    environ = {
+        "PATH": os.environ["PATH"],
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": f"{site_packages}{os.pathsep}{tools}",
+        "AZURE_FUNCTIONS_ENVIRONMENT": "Production",
+        "AZURE_OPENAI_ENDPOINT": shared_model.url,
+        "AZURE_OPENAI_KEY": KEY,
+        "AZURE_OPENAI_API_VERSION": "2024-10-21",
+        "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
+        "CALLER_KEYS": f"tests={CALLER_KEY}",
+    }
+    # -S leaves out the packages of the environment that runs the tests.
+    command = [sys.executable, "-S", "-P", str(tools / "serve_package.py"), str(app), CALLER_KEY]
     run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout)
+    # The access log goes to standard output as well.
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["chat"]["choices"][0]["finish_reason"] == "stop"
+    assert found["stream"].count("data: {") > 1
+    assert found["stream"].endswith("data: [DONE]\n\n")
+    # The requests of the timer, of the chat and of the stream.
+    *probes, chat, stream = shared_model.journal()
+    assert (len(probes) > 0, chat.status, stream.status) == (True, 200, 200)
+    # Every module comes from the deployment, the standard library or the few files in `tools`.
+    standard_library = Path(sysconfig.get_path("stdlib"))
+    files = [Path(file) for places in found["modules"].values() for file in places]
+    for file in files:
+        in_standard_library = file.is_relative_to(standard_library) and "site-packages" not in file.parts
+        assert in_standard_library or file.is_relative_to(app) or file.is_relative_to(tools), file
+    assert site_packages / "azure_functions_runtime" / "__init__.py" in files
     # Compare with the functions that the project's own environment finds, without the runtime.
     here = [sys.executable, "-c", LIST_FUNCTIONS]
-    names = subprocess.run(here, cwd=PROJECT, env=environ, capture_output=True, text=True, check=True).stdout
+    names = subprocess.run(here, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
     assert found["functions"] == json.loads(names) != []
     assert found["imports"] > 0
     # These export telemetry, and only users who want that install them.
@@ -135,38 +159,14 @@ def test_the_published_app_needs_only_its_requirements(package: Path, azure_pyth
 
 def test_an_image_contains_exactly_the_app(project: Path) -> None:
     sources = packaging.copied_paths((PROJECT / "Dockerfile").read_text())
-    assert sources == {"requirements.txt", "host.json", "function_app.py", "shared"}
+    assert sources == {"constraints.txt", "requirements.lock", "requirements.txt", "host.json", "function_app.py", "shared"}
     for source in sources:
         assert (PROJECT / source).exists()
     dockerignore = (PROJECT / ".dockerignore").read_text()
-    assert {path for path in packaging.files_in(project) if packaging.is_in_build_context(dockerignore, path)} == app_files()
-
-
-@pytest.mark.parametrize(
-    ("pattern", "matched", "unmatched"),
-    [
-        ("infra", ["infra", "infra/main.bicep", "infra.md", "infra-old/x"], ["infrastructure.py", "shared/infra"]),
-        ("/infra", ["infra/main.bicep"], ["shared/infra"]),
-        ("**/__pycache__", ["shared/__pycache__/x.pyc", "a/b/__pycache__/x.pyc"], ["__pycache__/x.pyc", "a/x__pycache__"]),
-        ("*.env", ["prod.env", "prod.env.example"], [".env", "shared/prod.env", "prod.environment", "prodxenv"]),
-        (".env", [".env", ".env.local"], [".envrc", "xenv", "shared/.env"]),
-        ("docs/*/x", ["docs/a/x", "docs/a/x/y"], ["docs/x", "docs/a/b/x"]),
-    ],
-)
-def test_patterns_of_funcignore_match_from_the_root_to_the_end_of_a_word(
-    pattern: str, matched: list[str], unmatched: list[str]
-) -> None:
-    assert [path for path in matched + unmatched if packaging.matches(pattern, path)] == matched
-
-
-def test_exclamation_marks_win_except_for_files_that_are_never_published() -> None:
-    for funcignore in ("shared\n!shared/x\n", "!shared/x\nshared\n"):
-        assert packaging.is_published(funcignore, "shared/x")
-        assert packaging.is_published(funcignore, "shared/x/y")
-        assert not packaging.is_published(funcignore, "shared/y")
-    assert packaging.is_published("\n  \n# shared\n", "shared/y")
-    for path in (".git/config", "a/.vscode/x", "a/.gitignore", "local.settings.json", "Local.Settings.json", ".funcignore"):
-        assert not packaging.is_published(f"!{path}", path)
+    assert {path for path in packaging.files_in(project) if packaging.is_in_build_context(dockerignore, path)} == {
+        "requirements.lock",
+        *app_files(),
+    }
 
 
 def test_the_last_pattern_of_dockerignore_wins() -> None:

@@ -9,32 +9,23 @@ from pathlib import Path
 
 from tests.support.processes import PROJECT
 
-# Core Tools never publish these, at any depth, whatever .funcignore says.
-NEVER_FOLDERS = {".git", ".vscode"}
-NEVER_FILES = {".funcignore", ".gitignore", "local.settings.json", "project.lock.json"}
-
 
 def patterns_in(text: str) -> list[str]:
     """Return the patterns in an ignore file."""
     return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
 
 
-def matches(pattern: str, path: str) -> bool:
-    """Return whether a pattern of .funcignore matches a path, as in GitIgnoreParser.cs of Core Tools."""
-    # There, one or two stars stand for at least one character: `**/x` does not match an `x` at the root.
-    regex = re.escape(pattern.removeprefix("/")).replace(r"\*\*", ".+").replace(r"\*", "[^/]+")
-    return bool(re.match(rf"(?:{regex})\b", path, re.ASCII))
-
-
 def is_published(funcignore: str, path: str) -> bool:
-    """Return whether Core Tools publish the file at `path`, which is relative to the app's folder."""
-    *folders, name = path.lower().split("/")
-    if NEVER_FOLDERS.intersection(folders) or name in NEVER_FILES:
-        return False
-    patterns = patterns_in(funcignore)
-    if any(matches(pattern[1:], path) for pattern in patterns if pattern.startswith("!")):
-        return True
-    return not any(matches(pattern, path) for pattern in patterns if not pattern.startswith("!"))
+    """Return whether Core Tools publish the file at `path`, which is relative to the app's folder.
+
+    This knows only what this project's .funcignore uses. With it, `func pack` of the real Core Tools packs the same files.
+    """
+    for pattern in patterns_in(funcignore):
+        # One or two stars stand for at least one character: `**/x` does not match an `x` at the root.
+        regex = re.escape(pattern).replace(r"\*\*", ".+").replace(r"\*", "[^/]+")
+        if re.match(rf"(?:{regex})\b", path, re.ASCII):
+            return False
+    return True
 
 
 def is_in_build_context(dockerignore: str, path: str) -> bool:

@@ -1,4 +1,7 @@
-"""Test that the requirements files list what the code imports, pinned, and that CONTRIBUTING.md has the licences."""
+"""Test that the requirements files list what the code imports, pinned, and that CONTRIBUTING.md has the licences.
+
+The constraints and the lock, which `make lock` writes, must agree with them.
+"""
 
 import ast
 import re
@@ -30,8 +33,13 @@ PACKAGES_IN_NAMESPACES = {
 OPTIONAL = {"opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"}
 
 
-def pinned(text: str) -> set[str]:
-    return {found.lower() for found in re.findall(r"^([\w-]+)==[\w.]+$", text, re.MULTILINE)}
+def requirements(name: str) -> dict[str, str]:
+    """Return the packages that a file requires, each with its version, or an empty text where it names none."""
+    lines = re.findall(r"^([\w-]+)(?:==([\w.]+))?(?: \\)?$", (PROJECT / name).read_text(), re.MULTILINE)
+    return {canonicalize_name(package): version for package, version in lines}
+
+
+REQUIRED, CONSTRAINTS, LOCK = map(requirements, ("requirements.txt", "constraints.txt", "requirements.lock"))
 
 
 def imported_packages(paths: Iterable[Path]) -> set[str]:
@@ -54,23 +62,55 @@ def imported_packages(paths: Iterable[Path]) -> set[str]:
 
 
 def test_every_requirement_is_imported_or_gives_a_reason() -> None:
-    by_name, _, others = TEXT.partition(NOT_BY_NAME)
-    assert pinned(by_name) == imported_packages(APP) - OPTIONAL
-    assert pinned(others) == {"uvicorn", "httptools"}
+    _, _, others = TEXT.partition(NOT_BY_NAME)
+    not_imported = {"azure-functions-runtime", "httptools", "uvicorn"}
+    assert REQUIRED.keys() - not_imported == imported_packages(APP) - OPTIONAL
+    assert all(f"\n{name}==" in others for name in not_imported)
 
 
 def test_the_local_host_imports_exactly_its_requirements() -> None:
-    required = pinned((PROJECT / "requirements-local.txt").read_text())
     needed = imported_packages((PROJECT / "local").rglob("*.py"))
     # aiohttp depends on these two, and their types are part of its API.
-    assert needed - pinned(TEXT) - {"multidict", "yarl"} == required
+    assert needed - REQUIRED.keys() - {"multidict", "yarl"} == requirements("requirements-local.txt").keys()
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-local.txt", "requirements-dev.txt"])
-def test_every_requirement_is_pinned(name: str) -> None:
-    text = (PROJECT / name).read_text()
-    lines = [line for line in text.splitlines() if line and not line.startswith(("#", "-r "))]
-    assert len(pinned(text)) == len(lines)
+def test_every_requirement_is_pinned_there_or_in_the_constraints(name: str) -> None:
+    lines = [line for line in (PROJECT / name).read_text().splitlines() if line and not line.startswith(("#", "-"))]
+    found = requirements(name)
+    assert len(found) == len(lines)
+    constraints = {} if name == "requirements.txt" else CONSTRAINTS
+    # Two versions of one package would contradict each other after the next `make lock`.
+    assert {package for package, version in found.items() if not version} == found.keys() & constraints.keys()
+
+
+def test_the_constraints_apply_wherever_the_requirements_are_installed() -> None:
+    assert "-c constraints.txt" in TEXT.splitlines()
+    assert "-r requirements.txt" in (PROJECT / "requirements-local.txt").read_text().splitlines()
+    assert "-r requirements-local.txt" in (PROJECT / "requirements-dev.txt").read_text().splitlines()
+
+
+def test_the_requirements_the_lock_and_the_constraints_agree() -> None:
+    assert REQUIRED.items() <= LOCK.items() <= CONSTRAINTS.items()
+
+
+def test_the_tests_run_on_the_versions_of_a_deployment() -> None:
+    assert {name: distribution(name).version for name in CONSTRAINTS} == CONSTRAINTS
+
+
+def test_the_constraints_and_the_lock_have_all_dependencies_and_nothing_else() -> None:
+    assert LOCK.keys() == {found for name in REQUIRED for found in with_dependencies(name)}
+    exporters = re.findall(r"Add `([\w-]+)` to `requirements.txt`", (PROJECT / "docs" / "telemetry.md").read_text())
+    assert len(exporters) == 2
+    assert CONSTRAINTS.keys() == LOCK.keys() | {found for name in exporters for found in with_dependencies(name)}
+
+
+def test_only_the_lock_has_hashes_and_no_file_names_an_index() -> None:
+    pin, digest = r"[\w-]+==[\w.]+", r" \\\n    --hash=sha256:[0-9a-f]{64}"
+    assert re.fullmatch(rf"(#.*\n)*({pin}\n)+", (PROJECT / "constraints.txt").read_text())
+    assert re.fullmatch(rf"(#.*\n)*({pin}({digest})+\n)+", (PROJECT / "requirements.lock").read_text())
+    # One hash would make pip demand hashes for all packages, also for those that users add.
+    assert "--hash" not in TEXT
 
 
 def with_dependencies(name: str, extra: str = "") -> Iterator[str]:
@@ -85,7 +125,10 @@ def with_dependencies(name: str, extra: str = "") -> Iterator[str]:
 
 def licence_of(name: str) -> str:
     metadata = distribution(name).metadata
-    text = str(metadata.get("License-Expression") or metadata.get("License"))
+    classified = [
+        text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier", []) if text.startswith("License :: ")
+    ]
+    text = str(metadata.get("License-Expression") or metadata.get("License") or classified[0])
     return text.replace("MIT License", "MIT").replace("Apache 2.0", "Apache-2.0").replace(" AND ", " and ")
 
 
@@ -93,7 +136,7 @@ def test_contributing_lists_the_licences_of_requirements_and_dependencies() -> N
     section = (PROJECT / "CONTRIBUTING.md").read_text().partition("## Licences")[2]
     direct, indirect = section.split("\n\nTheir own dependencies", 1)
     documented = dict(re.findall(r"^\| ([a-z][\w-]+) \| (.+) \|$", direct, re.MULTILINE)[1:])
-    assert documented == {name: licence_of(name) for name in pinned(TEXT)}
+    assert documented == {name: licence_of(name) for name in REQUIRED}
     others = {
         other: licence_of(other) for name in documented for other in with_dependencies(name) if other not in documented
     }
