@@ -18,7 +18,7 @@ def patterns_in(text: str) -> list[str]:
 def is_published(funcignore: str, path: str) -> bool:
     """Return whether Core Tools publish the file at `path`, which is relative to the app's folder.
 
-    This knows only what this project's .funcignore uses. With it, `func pack` of the real Core Tools packs the same files.
+    This knows only the patterns that this project's .funcignore uses.
     """
     for pattern in patterns_in(funcignore):
         # One or two stars stand for at least one character: `**/x` does not match an `x` at the root.
