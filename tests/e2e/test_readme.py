@@ -24,7 +24,9 @@ GUIDES = "\n".join([README, LOCAL, *(path.read_text() for path in sorted(PROJECT
 COMMANDS = commands(GUIDES)
 KEY = "a-caller-key-of-the-readme"
 # These need Azure, Core Tools or a user's own terminal; docs/deploy.md says that they have not been verified.
-ELSEWHERE = re.compile(r"az |azd |pip install --target |func |azurite |source |cp local\.settings|APP_(URL|ID)=|GROUP=|KEY=|curl \$")
+ELSEWHERE = re.compile(
+    r"az |azd |pip install --target |func |azurite |source |cp local\.settings|APP_(URL|ID)=|GROUP=|KEY=|curl \$"
+)
 # The tests and .ci/run install the requirements themselves.
 SET_UP = re.compile(r"python3\.13 -m venv |\.venv/bin/python -m pip install -r requirements-(local|dev)\.txt")
 
@@ -173,7 +175,8 @@ PAGES = [*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), *PROJECT.glob("*/REA
 
 
 def test_files_that_the_pages_name_exist() -> None:
-    named = {name for path in PAGES for name in re.findall(r"(?<![\w/])(?:shared|tests|infra)/[\w/]+\.\w+", path.read_text())}
+    pattern = re.compile(r"(?<![\w/])(?:shared|tests|infra)/[\w/]+\.\w+")
+    named = {name for path in PAGES for name in pattern.findall(path.read_text())}
     assert len(named) > 10
     assert [name for name in sorted(named) if not (PROJECT / name).exists()] == []
 
