@@ -104,7 +104,8 @@ async def test_30000_calls_leak_nothing(shared_model: Simulator, folder: Path, c
     assert statuses[200] >= REQUESTS * (1 - 2 * FAULT_RATE)
     assert (after["calls_in_flight"], after["connections"]) == (0, 0)
     assert after["tasks"] <= before["tasks"]
-    assert after["sockets"] <= before["sockets"]
+    # Idle connections of the host's and of the clients may still be open. A leak would keep one for each of 1,500 faults.
+    assert after["sockets"] <= before["sockets"] + CLIENTS
     assert growth <= BYTES_PER_CALL * REQUESTS + SLACK
 
 
