@@ -8,7 +8,7 @@ import azure.functions as func
 from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response
 
 from shared import health, openapi, playground
-from shared.callers import keys
+from shared.callers.identify import CHAT
 from shared.error_responses import as_responses
 from shared.gateway import Gateway, health_report, shared_gateway
 from shared.openai_api import models, passthrough, simple_chat
@@ -40,7 +40,7 @@ def openai_route(route: str, *methods: str) -> Callable[[Handler], Any]:
     def declare(handler: Handler) -> Any:
         async def function(req: Request) -> Response:
             gateway = shared_gateway()
-            return await handler(req, gateway, keys.caller_of(req, gateway.settings))
+            return await handler(req, gateway, await gateway.callers.caller_of(req))
 
         function.__name__ = handler.__name__
         return app.route(route=route, methods=methods, auth_level=OPEN)(as_responses(function))
@@ -52,7 +52,7 @@ def openai_route(route: str, *methods: str) -> Callable[[Handler], Any]:
 @as_responses
 async def chat(req: Request) -> Response:
     """Reply to a prompt or a conversation, as JSON or, with `"stream": true`, as a stream of events."""
-    return await simple_chat.create_chat(req, shared_gateway().failover, keys.CHAT)
+    return await simple_chat.create_chat(req, shared_gateway().failover, CHAT)
 
 
 @openai_route("v1/chat/completions", "POST")

@@ -2,7 +2,9 @@
 
     GatewayError
       ├ BadRequest                 400  the request is malformed; `param` names the field
-      ├ Unauthorized               401  the caller key is missing or wrong
+      ├ Unauthorized               401  the caller's key or token is missing or wrong
+      ├ InvalidToken               401  the caller's Entra ID token is not valid here
+      ├ MissingRole                403  the caller's Entra ID token is valid, but lacks the role
       ├ ModelNotFound              404  no deployment or alias has this name
       ├ ResponseNotFound           404  the id cannot belong to a stored response
       ├ RequestTimeout             408  the body did not arrive in time
@@ -18,6 +20,7 @@
       ├ UpstreamUnreachable        502  the endpoint sent no response
       ├ StreamInterrupted          502  a stream ended too early; sent as an event
       ├ StreamTooLong              502  STREAM_SECONDS have passed; sent as an event
+      ├ SigningKeysUnavailable     503  Entra ID's signing keys, which check a caller's token, cannot be fetched
       ├ SettingsError              503  app settings are missing or invalid
       ├ TooManyConcurrentRequests  503  MAX_CONCURRENT_CALLS is reached
       ├ DeadlineExceeded           504  REQUEST_TIMEOUT_SECONDS have passed
@@ -69,7 +72,7 @@ class BadRequest(GatewayError):
 
 
 class Unauthorized(GatewayError):
-    """The caller key is missing or wrong."""
+    """The caller's key or token is missing or wrong."""
 
     status = 401
     type = "invalid_request_error"
@@ -77,6 +80,31 @@ class Unauthorized(GatewayError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, headers={"www-authenticate": "Bearer"})
+
+
+class InvalidToken(GatewayError):
+    """The caller's Entra ID token is not valid here. The header is that of RFC 6750, section 3."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_token"
+
+    def __init__(self, reason: str = "") -> None:
+        message = f"This Entra ID token is not valid here{': ' * bool(reason)}{reason}."
+        super().__init__(
+            message, headers={"www-authenticate": f'Bearer error="invalid_token", error_description="{message}"'}
+        )
+
+
+class MissingRole(GatewayError):
+    """The caller's Entra ID token is valid, but lacks the role CALLER_ROLE, or a user's the scope of that name."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "missing_role"
+
+    def __init__(self) -> None:
+        super().__init__("This Entra ID token is valid, but it lacks the role for this app. Ask the app's operator for it.")
 
 
 class ModelNotFound(GatewayError):
@@ -236,6 +264,16 @@ class StreamTooLong(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The response took longer than this app allows, and was cut off.")
+
+
+class SigningKeysUnavailable(GatewayError):
+    """Entra ID's signing keys, which check a caller's token, cannot be fetched."""
+
+    status = 503
+    code = "signing_keys_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("Entra ID tokens cannot be checked at the moment. Try again.")
 
 
 class SettingsError(GatewayError):

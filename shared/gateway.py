@@ -1,9 +1,10 @@
-"""Build the one gateway of this process on first use: settings, Azure OpenAI clients, failover and health."""
+"""Build the one gateway of this process on first use: settings, callers, Azure OpenAI clients, failover and health."""
 
 import functools
 import logging
 import os
 
+from shared.callers.identify import Callers
 from shared.error_responses import as_gateway_error
 from shared.errors import SettingsError
 from shared.health import NOT_CONFIGURED, Health, Report
@@ -22,6 +23,7 @@ class Gateway:
             logger.warning("%s", warning)
         self.settings = settings
         self.clients = Clients(settings)
+        self.callers = Callers(settings, self.clients.http)
         self.failover = Failover(self.clients)
         self.health = Health(self.clients)
 

@@ -1,1 +1,1 @@
-"""Decide who may call: the keys of the OpenAI-compatible routes."""
+"""Decide who may call: the callers of the OpenAI-compatible routes, by their keys and their Entra ID tokens."""

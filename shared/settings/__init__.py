@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from shared.errors import SettingsError
 from shared.settings.checks import environment_credentials, regional_endpoints
+from shared.settings.entra import EntraSettings, entra_settings
 from shared.settings.parsers import (
     CallerKey,
     alias_pair,
@@ -62,6 +63,8 @@ class Settings:
     identity_client_id: str | None
     token_scope: str
     caller_keys: tuple[CallerKey, ...]
+    entra: EntraSettings | None
+    """Which Entra ID tokens of callers are accepted, or None if none are."""
     request_timeout: float
     attempt_timeout: float
     stream_idle: float
@@ -104,6 +107,7 @@ class Settings:
         identity_client_id = reader.text("AZURE_CLIENT_ID") or None
         origins = reader.items("AZURE_OPENAI_ENDPOINT", origin, separators=GROUP_SEPARATORS)
         default_deployment = reader.parsed("AZURE_OPENAI_CHATGPT_DEPLOYMENT", deployment_name) or ""
+        keys = caller_keys(reader)
         settings = cls(
             endpoints=endpoints(reader, origins, use_identity),
             api_version=reader.parsed("AZURE_OPENAI_API_VERSION", api_version) or "",
@@ -112,7 +116,8 @@ class Settings:
             use_identity=use_identity,
             identity_client_id=identity_client_id,
             token_scope=reader.text("AZURE_OPENAI_TOKEN_SCOPE") or token_scope(reader, origins if use_identity else []),
-            caller_keys=caller_keys(reader),
+            caller_keys=keys,
+            entra=entra_settings(reader, environ, {key.name for key in keys}),
             request_timeout=reader.seconds("REQUEST_TIMEOUT_SECONDS", 200),
             attempt_timeout=reader.seconds("ATTEMPT_TIMEOUT_SECONDS", 100),
             stream_idle=reader.seconds("STREAM_IDLE_SECONDS", 600),
