@@ -1,1 +1,1 @@
-"""Simulate the services that the app calls: Azure OpenAI and the identity endpoint."""
+"""Simulate the services that the app calls: Azure OpenAI, the identity endpoint and Entra ID."""

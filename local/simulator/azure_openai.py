@@ -85,9 +85,9 @@ class AzureOpenAISimulator:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         async with self.journal.recording(request) as entry:
-            script = self.journal.next_script()
+            script = await self.journal.next_script()
             try:
-                await self.inject_faults(request, script)
+                inject_faults(request, script)
                 payload = self.respond(request, await request.read(), script)
             except ErrorResponse as exc:
                 response = await send_json(request, exc.status, exc.body, script)
@@ -97,18 +97,6 @@ class AzureOpenAISimulator:
             return response
         # The connection is lost, so nobody receives this.
         return web.Response()
-
-    async def inject_faults(self, request: web.Request, script: Json) -> None:
-        """Inject the faults of `script` that come before the response. Raise its error response, if it has one."""
-        await asyncio.sleep(script.get("delay", 0))
-        if script.get("hang"):
-            await self.journal.permits.acquire()
-        if script.get("reset"):
-            reset(request)
-        if "status" in script and "raw" not in script:
-            status = script["status"]
-            body = script.get("body", payloads.ERRORS.get(status, payloads.error(str(status), "Scripted.")))
-            raise ErrorResponse(status, body)
 
     def respond(self, request: web.Request, body: bytes, script: Json) -> Payload:
         """Return the response of the resource. Raise `ErrorResponse`, also when a field of `body` is invalid."""
@@ -183,6 +171,16 @@ class AzureOpenAISimulator:
             entry.usage = event.usage or entry.usage
             entry.chunks += event.has_output
         return response
+
+
+def inject_faults(request: web.Request, script: Json) -> None:
+    """Inject the faults of `script` that replace the response. Raise its error response, if it has one."""
+    if script.get("reset"):
+        reset(request)
+    if "status" in script and "raw" not in script:
+        status = script["status"]
+        body = script.get("body", payloads.ERRORS.get(status, payloads.error(str(status), "Scripted.")))
+        raise ErrorResponse(status, body)
 
 
 def match_path(request: web.Request) -> re.Match[str]:

@@ -3,7 +3,6 @@
 The protocol: https://learn.microsoft.com/azure/app-service/overview-managed-identity#rest-endpoint-reference
 """
 
-import asyncio
 import secrets
 from collections.abc import Collection
 from typing import Any
@@ -14,11 +13,14 @@ from local.simulator.journal import Journal
 from local.simulator.tokens import TokenIssuer
 
 API_VERSION = "2019-08-01"
-SYSTEM_ASSIGNED = "system-assigned"
+# The client id of the system-assigned identity.
+SYSTEM_ASSIGNED = "33334444-dddd-5555-eeee-6666ffff7777"
 
 
 class IdentityEndpointSimulator:
     """Return tokens of `issuer` for the system-assigned identity, and for the user-assigned ones in `client_ids`.
+
+    The tokens are for any `resource`, and have the app role of `issuer`.
 
     A script (see `Journal`) can have these fields:
     `status`: respond with an error of this status (400 is what an app without an identity gets);
@@ -42,11 +44,7 @@ class IdentityEndpointSimulator:
 
     async def handle(self, request: web.Request) -> web.Response:
         async with self.journal.recording(request) as entry:
-            script = self.journal.next_script()
-            await asyncio.sleep(script.get("delay", 0))
-            if script.get("hang"):
-                await self.journal.permits.acquire()
-            response = self.respond(request, script)
+            response = self.respond(request, await self.journal.next_script())
             entry.status = response.status
             return response
 

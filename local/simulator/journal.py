@@ -89,14 +89,17 @@ class Journal:
         async with self.changed:
             self.changed.notify_all()
 
-    def next_script(self) -> dict[str, Any]:
-        """Return the script for the next request, or an empty one."""
+    async def next_script(self) -> dict[str, Any]:
+        """Return the script for the next request, or an empty one, after its `delay` and its `hang`."""
         if not self.scripts:
             return {}
         script = self.scripts[0]
         script["times"] = script.get("times", 1) - 1
         if script["times"] <= 0:
             self.scripts.pop(0)
+        await asyncio.sleep(script.get("delay", 0))
+        if script.get("hang"):
+            await self.permits.acquire()
         return script
 
     def routes(self) -> list[web.RouteDef]:

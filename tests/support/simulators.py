@@ -1,4 +1,4 @@
-"""Start the simulators in the test's own process, and call them."""
+"""Start the simulators in the test's own process, and call them. Control the one of Entra ID in any process."""
 
 import asyncio
 import json
@@ -8,8 +8,10 @@ import httpx2
 
 from local.serving import Servers
 from local.simulator.azure_openai import AzureOpenAISimulator
+from local.simulator.entra import EntraSimulator
 from local.simulator.identity_endpoint import IdentityEndpointSimulator
 from local.simulator.tokens import AUDIENCE, TokenIssuer
+from tests.support.processes import Json, Simulator
 
 KEY = "key-of-the-simulator"
 CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
@@ -17,20 +19,37 @@ DATED = "/openai/deployments/chat/chat/completions?api-version=2024-10-21"
 V1 = "/openai/v1/chat/completions"
 
 
+class Entra(Simulator):
+    """Control a simulator of Entra ID over HTTP."""
+
+    def mint(self, version: int = 2, claims: Json | None = None, headers: Json | None = None, lifetime: float = 3600) -> str:
+        """Return a token: see `TokenIssuer.mint`."""
+        options = {"version": version, "claims": claims, "headers": headers, "lifetime": lifetime}
+        token: str = self.http.post("/control/tokens", json=options).raise_for_status().json()["token"]
+        return token
+
+    def rotate(self, *, drop: bool = False) -> str:
+        """Make a new signing key, and return its id. With `drop`, the old keys leave the set."""
+        key_id: str = self.http.post("/control/rotate", json={"drop": drop}).raise_for_status().json()["kid"]
+        return key_id
+
+
 class Simulators:
-    """Hold a simulator of Azure OpenAI that accepts keys, one that accepts tokens, and one of the identity endpoint."""
+    """Hold simulators: of Azure OpenAI with keys, of Azure OpenAI with tokens, of the identity endpoint, and of Entra ID."""
 
     def __init__(self) -> None:
         self.issuer = TokenIssuer()
         self.keyed = AzureOpenAISimulator(["chat"], keys=[KEY])
         self.keyless = AzureOpenAISimulator(["chat"], issuer=self.issuer)
         self.identity = IdentityEndpointSimulator(self.issuer, ["user-assigned"])
+        self.entra = EntraSimulator(self.issuer)
 
     async def start(self, servers: Servers, http: httpx2.AsyncClient) -> None:
         self.http = http
         self.keyed_url = await servers.start(self.keyed.application())
         self.keyless_url = await servers.start(self.keyless.application())
         self.identity_url = await servers.start(self.identity.application())
+        self.entra_url = await self.entra.start(servers)
 
     async def chat(self, path: str = DATED, body: Any = CHAT, **headers: str) -> httpx2.Response:
         headers = headers or {"api-key": KEY}

@@ -9,9 +9,11 @@ from typing import Any
 
 from local.serving import Servers
 from local.simulator.azure_openai import AzureOpenAISimulator
+from local.simulator.entra import EntraSimulator
 from local.simulator.identity_endpoint import IdentityEndpointSimulator
 from local.simulator.tokens import TokenIssuer
 from tests.support.processes import Json, LocalApp, Simulator, eventually, local_app
+from tests.support.simulators import Entra
 
 KEY = "key-of-the-simulators"
 DEPLOYMENTS = ("chat", "other")
@@ -97,9 +99,14 @@ class Upstreams:
         model = AzureOpenAISimulator(DEPLOYMENTS, keys=[KEY])
         return Simulator(self.run(self.servers.start(model.application())))
 
-    def identity(self) -> tuple[Simulator, Simulator, dict[str, str]]:
+    def entra(self, issuer: TokenIssuer | None = None) -> tuple[Entra, dict[str, str]]:
+        """Start a simulator of Entra ID; return it, and settings that make the app accept its tokens."""
+        issuer = issuer or TokenIssuer()
+        return Entra(self.run(EntraSimulator(issuer).start(self.servers))), issuer.caller_settings()
+
+    def identity(self, issuer: TokenIssuer | None = None) -> tuple[Simulator, Simulator, dict[str, str]]:
         """Start simulators of a resource without keys and of the identity endpoint; return both, and settings for them."""
-        issuer = TokenIssuer()
+        issuer = issuer or TokenIssuer()
         model = AzureOpenAISimulator(DEPLOYMENTS, issuer=issuer)
         endpoint = IdentityEndpointSimulator(issuer, [USER_ASSIGNED])
         model_url, identity_url = (self.run(self.servers.start(part.application())) for part in (model, endpoint))

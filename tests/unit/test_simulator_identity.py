@@ -6,6 +6,7 @@ import time
 import jwt
 import pytest
 
+from local.simulator.identity_endpoint import SYSTEM_ASSIGNED
 from local.simulator.tokens import AUDIENCE
 from tests.support.simulators import Simulators
 
@@ -24,7 +25,7 @@ class TestIdentityEndpoint:
         assert (fields["resource"], fields["token_type"]) == (AUDIENCE, "Bearer")
         assert 86_000 < int(fields["expires_on"]) - time.time() <= 86_400
         assert simulators.issuer.is_valid(fields["access_token"])
-        assert jwt.decode(fields["access_token"], options={"verify_signature": False})["appid"] == "system-assigned"
+        assert jwt.decode(fields["access_token"], options={"verify_signature": False})["appid"] == SYSTEM_ASSIGNED
 
     async def test_it_issues_tokens_for_a_user_assigned_identity(self, simulators: Simulators) -> None:
         fields = (await simulators.token(query={"client_id": "user-assigned"})).json()
