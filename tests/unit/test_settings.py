@@ -51,6 +51,7 @@ def test_the_defaults() -> None:
     assert found.identity_client_id is None
     assert found.token_scope == "https://cognitiveservices.azure.com/.default"
     assert found.caller_keys == ()
+    assert found.entra is None
     assert (found.request_timeout, found.attempt_timeout, found.stream_idle) == (200, 100, 600)
     assert found.stream_seconds == 1500
     assert (found.max_concurrent_calls, found.max_body_bytes) == (1000, 20971520)
