@@ -36,6 +36,7 @@ lint: $(READY)
 bench: $(READY)
 	@$(RUN) -m bench
 	@$(RUN) -m bench.telemetry
+	@$(RUN) -m bench.callers
 
 # Its result depends on the day, so the tests do not run it.
 check-dates:

@@ -53,15 +53,18 @@ class TokenCheck:
         self.checked: dict[bytes, tuple[str, int, int]] = {}
         """The caller's name, the expiry, and `SigningKeys.withdrawn`, by the SHA-256 of the token."""
 
-    async def caller_of(self, token: str) -> str:
-        """Return the caller's name. Raise `InvalidToken`, `MissingRole` or `SigningKeysUnavailable`."""
+    async def caller_of(self, token: str, header: dict[str, Any]) -> str:
+        """Return the name of the caller. `header` is that of the token.
+
+        Raise `InvalidToken`, `MissingRole` or `SigningKeysUnavailable`.
+        """
         digest = hashlib.sha256(token.encode("latin-1")).digest()
         name, expiry, withdrawn = self.checked.get(digest, ("", 0, 0))
         if self.clock() < expiry and withdrawn == self.keys.withdrawn:
             self.keys.refresh_if_due()
             return name
         try:
-            claims = await self.claims_of(token)
+            claims = await self.claims_of(token, header)
         except jwt.PyJWTError as exc:
             # The exception's text may quote the token.
             raise rejected(type(exc).__name__) from None
@@ -72,9 +75,8 @@ class TokenCheck:
         self.checked[digest] = name, claims["exp"], self.keys.withdrawn
         return name
 
-    async def claims_of(self, token: str) -> dict[str, Any]:
+    async def claims_of(self, token: str, header: dict[str, Any]) -> dict[str, Any]:
         """Return the claims of `token`, if its signature is valid. Raise `PyJWTError` or `SigningKeysUnavailable`."""
-        header = jwt.get_unverified_header(token)
         key_id = header.get("kid")
         if header.get("alg") != ALGORITHM or not isinstance(key_id, str) or header.keys() & KEY_HEADERS:
             raise jwt.InvalidAlgorithmError

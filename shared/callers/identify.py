@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request
@@ -47,8 +47,8 @@ class Callers:
             raise Unauthorized(f"{self.accepted} Function keys do not open this route.")
         if name := caller_with(presented, settings):
             return name
-        token = next((text for text in presented if is_token(text)), None)
-        if token is None:
+        headers = {text: header for text in presented if (header := header_of(text))}
+        if not headers:
             raise Unauthorized(
                 "This caller key is not valid. Ask the app's operator for one of its CALLER_KEYS."
                 if settings.caller_keys
@@ -56,7 +56,7 @@ class Callers:
             )
         if self.tokens is None:
             raise Unauthorized("This app takes caller keys, not Entra ID tokens. Ask the app's operator for a key.")
-        return await self.tokens.caller_of(token)
+        return await self.tokens.caller_of(*next(iter(headers.items())))
 
     @property
     def accepted(self) -> str:
@@ -83,11 +83,11 @@ def without_scheme(text: str) -> str:
     return text[len(SCHEME) :].strip() if text[: len(SCHEME)].lower() == SCHEME else text
 
 
-def is_token(text: str) -> bool:
-    """Return whether `text` looks like a token: its first part is the header of a JWS, JSON with `alg` in base64url."""
+def header_of(text: str) -> dict[str, Any] | None:
+    """Return the header of a token, or None if `text` does not look like one: JSON with `alg`, in base64url."""
     part = text.partition(".")[0]
     try:
         header = msgspec.json.decode(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
     except (binascii.Error, ValueError, *INVALID_JSON):
-        return False
-    return isinstance(header, dict) and "alg" in header
+        return None
+    return header if isinstance(header, dict) and "alg" in header else None

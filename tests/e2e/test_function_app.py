@@ -32,6 +32,14 @@ def test_the_import_needs_no_settings_no_socket_and_no_azure_identity() -> None:
     assert run.stdout == "21 [] False\n"
 
 
+@pytest.mark.parametrize("tenant", ["", "aaaabbbb-0000-cccc-1111-dddd2222eeee"])
+def test_pyjwt_is_imported_only_if_callers_may_have_tokens(tenant: str) -> None:
+    code = "import sys, function_app; function_app.shared_gateway(); print('jwt' in sys.modules)"
+    environ = UNREACHABLE | {"CALLER_TENANT_ID": tenant, "CALLER_AUDIENCE": tenant and "api://app"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environ, capture_output=True, text=True, check=True)
+    assert run.stdout == f"{bool(tenant)}\n"
+
+
 @pytest.fixture(scope="module")
 def unset_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
     with local_app(tmp_path_factory.mktemp("app"), "--no-simulator") as app:

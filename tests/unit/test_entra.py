@@ -21,6 +21,7 @@ from local.serving import Servers
 from local.simulator.entra import EntraSimulator
 from local.simulator.tokens import API_CLIENT_ID, CALLER_CLIENT_ID, CALLER_OBJECT_ID, TokenIssuer
 from shared.callers.entra import LEEWAY, TokenCheck
+from shared.callers.identify import header_of
 from shared.callers.signing_keys import REFRESH_INTERVAL, public_keys
 from shared.errors import GatewayError, InvalidToken, MissingRole
 from shared.settings.entra import GUID, EntraSettings
@@ -49,6 +50,12 @@ async def check(issuer: TokenIssuer) -> AsyncIterator[TokenCheck]:
     async with Servers() as servers, aclosing(HttpClient(10)) as http:
         await EntraSimulator(issuer).start(servers)
         yield TokenCheck(settings_for(issuer), http)
+
+
+async def caller_of(check: TokenCheck, token: str) -> str:
+    header = header_of(token)
+    assert header
+    return await check.caller_of(token, header)
 
 
 def encoded(part: Json) -> str:
@@ -166,7 +173,7 @@ class TestForgeries:
         forge, error, detail = FORGERIES[name]
         token = forge(issuer)
         with pytest.raises(error) as caught:
-            await check.caller_of(token)
+            await caller_of(check, token)
         assert type(caught.value) is error
         assert caught.value.message.endswith(
             f": {detail}." if detail else (" here." if error is InvalidToken else " for it.")
@@ -220,7 +227,7 @@ def test_no_altered_claim_passes(version: int, name: str, value: Any) -> None:
     check.keys.keys = public_keys(json.dumps(issuer.key_set()).encode())
     check.keys.tried_at = check.keys.clock()
     try:
-        asyncio.run(check.caller_of(token))
+        asyncio.run(caller_of(check, token))
         passed = True
     except (InvalidToken, MissingRole):
         passed = False
@@ -240,9 +247,10 @@ def test_no_other_text_passes(text: str) -> None:
     check = TokenCheck(settings_for(FUZZED), HttpClient(1))
     check.keys.keys = public_keys(json.dumps(FUZZED.key_set()).encode())
     check.keys.tried_at = check.keys.clock()
+    # Headers hold no other characters.
+    latin = text.encode("latin-1", "ignore").decode("latin-1")
     with pytest.raises(InvalidToken):
-        # Headers hold no other characters.
-        asyncio.run(check.caller_of(text.encode("latin-1", "ignore").decode("latin-1")))
+        asyncio.run(check.caller_of(latin, {"alg": "RS256", "kid": FUZZED.signing_key()[0]}))
 
 
 @pytest.mark.anyio
@@ -252,22 +260,22 @@ class TestCallers:
         self, check: TokenCheck, issuer: TokenIssuer, version: int
     ) -> None:
         claims = {"name": "Somebody", "preferred_username": "somebody@contoso.com", "upn": "somebody@contoso.com"}
-        assert await check.caller_of(issuer.mint(version, claims)) == CALLER_CLIENT_ID
-        assert await check.caller_of(issuer.mint(version, claims | {"idtyp": "app"})) == CALLER_CLIENT_ID
-        assert await check.caller_of(issuer.mint(version, claims | USER)) == CALLER_OBJECT_ID
+        assert await caller_of(check, issuer.mint(version, claims)) == CALLER_CLIENT_ID
+        assert await caller_of(check, issuer.mint(version, claims | {"idtyp": "app"})) == CALLER_CLIENT_ID
+        assert await caller_of(check, issuer.mint(version, claims | USER)) == CALLER_OBJECT_ID
 
     async def test_ids_have_names(self, check: TokenCheck, issuer: TokenIssuer) -> None:
         check.settings = settings_for(issuer, batch=CALLER_CLIENT_ID, somebody=OTHER_ID)
-        assert await check.caller_of(issuer.mint(claims={"oid": OTHER_ID.upper(), **USER})) == "somebody"
-        assert await check.caller_of(issuer.mint()) == "batch"
+        assert await caller_of(check, issuer.mint(claims={"oid": OTHER_ID.upper(), **USER})) == "somebody"
+        assert await caller_of(check, issuer.mint()) == "batch"
         # The object id of an app's service principal counts as well.
-        assert await check.caller_of(issuer.mint(claims={"azp": API_CLIENT_ID, "oid": OTHER_ID})) == "somebody"
+        assert await caller_of(check, issuer.mint(claims={"azp": API_CLIENT_ID, "oid": OTHER_ID})) == "somebody"
         # The name of a program is not the name of its users.
-        assert await check.caller_of(issuer.mint(claims=USER)) == CALLER_OBJECT_ID
+        assert await caller_of(check, issuer.mint(claims=USER)) == CALLER_OBJECT_ID
 
     async def test_clocks_may_differ_by_a_minute(self, check: TokenCheck, issuer: TokenIssuer) -> None:
-        assert await check.caller_of(issuer.mint(lifetime=-LEEWAY + 20))
-        assert await check.caller_of(issuer.mint(claims={"nbf": now() + LEEWAY - 20}))
+        assert await caller_of(check, issuer.mint(lifetime=-LEEWAY + 20))
+        assert await caller_of(check, issuer.mint(claims={"nbf": now() + LEEWAY - 20}))
 
     async def test_the_issuers_of_other_clouds(self, issuer: TokenIssuer) -> None:
         for authority, v1 in {
@@ -285,15 +293,15 @@ class TestCallers:
 class TestCheckedTokens:
     async def test_a_checked_token_is_valid_until_it_expires(self, check: TokenCheck, issuer: TokenIssuer) -> None:
         token = issuer.mint()
-        await check.caller_of(token)
+        await caller_of(check, token)
         # Without the key, the signature could not be checked again.
         check.keys.keys.clear()
         check.keys.has_failed = False
         check.keys.tried_at = check.keys.clock()
-        assert await check.caller_of(token) == CALLER_CLIENT_ID
+        assert await caller_of(check, token) == CALLER_CLIENT_ID
         check.clock = lambda: time.time() + 3601
         with pytest.raises(InvalidToken):
-            await check.caller_of(token)
+            await caller_of(check, token)
 
     async def test_the_number_of_remembered_tokens_is_limited(
         self, check: TokenCheck, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
@@ -301,7 +309,7 @@ class TestCheckedTokens:
         monkeypatch.setattr("shared.callers.entra.MOST_TOKENS", 2)
         tokens = [issuer.mint() for _ in range(3)]
         for token in tokens:
-            await check.caller_of(token)
+            await caller_of(check, token)
         assert list(check.checked) == [hashlib.sha256(token.encode()).digest() for token in tokens[1:]]
 
     async def test_a_withdrawn_key_ends_the_tokens_that_it_has_signed(self, check: TokenCheck) -> None:
@@ -309,7 +317,7 @@ class TestCheckedTokens:
         issuer.authority = check.settings.authority
         token = issuer.mint()
         check.keys.keys = public_keys(json.dumps(issuer.key_set()).encode())
-        assert await check.caller_of(token)
+        assert await caller_of(check, token)
         # The simulator does not have that key.
         check.keys.clock = lambda: REFRESH_INTERVAL
         check.keys.tried_at = 0
@@ -317,4 +325,4 @@ class TestCheckedTokens:
         assert check.keys.request
         await check.keys.request
         with pytest.raises(InvalidToken):
-            await check.caller_of(token)
+            await caller_of(check, token)

@@ -13,6 +13,7 @@ from local.serving import Servers
 from local.simulator.entra import EntraSimulator
 from local.simulator.tokens import API_CLIENT_ID, TokenIssuer
 from shared.callers.entra import TokenCheck
+from shared.callers.identify import header_of
 from shared.callers.signing_keys import COLD_RETRY_INTERVAL, REFRESH_INTERVAL, RETRY_INTERVAL, public_keys
 from shared.errors import InvalidToken, SigningKeysUnavailable
 from shared.settings.entra import EntraSettings
@@ -41,7 +42,8 @@ class Entra:
         return len(self.simulator.journal.entries)
 
     async def call(self, token: str = "") -> str:
-        return await self.check.caller_of(token or self.issuer.mint())
+        token = token or self.issuer.mint()
+        return await self.check.caller_of(token, header_of(token) or {})
 
     def script(self, **script: object) -> None:
         self.simulator.journal.scripts.append(script)
