@@ -16,7 +16,8 @@ from local.host.keys import Keys
 from local.host.server import Host
 from local.host.worker import Worker, WorkerError
 from local.serving import Servers, reserve
-from local.simulator.start import start_simulators
+from local.simulator.start import start_entra, start_simulators
+from local.simulator.tokens import TokenIssuer
 from shared.errors import SettingsError
 from shared.settings import Settings
 from shared.settings.reader import SettingsReader
@@ -41,7 +42,10 @@ def parser() -> argparse.ArgumentParser:
         "--identity", action="store_true", help="simulate Azure OpenAI and a managed identity (AUTHENTICATION=AZURE)"
     )
     model.add_argument(
-        "--no-simulator", action="store_true", help="start no simulators; missing settings are errors, as in Azure"
+        "--no-simulator", action="store_true", help="do not simulate Azure OpenAI; missing settings are errors, as in Azure"
+    )
+    options.add_argument(
+        "--entra", action="store_true", help="simulate Entra ID, require its tokens of callers, and print a call with one"
     )
     return options
 
@@ -80,7 +84,8 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
     terminal.configure_logging(host_json.log_level)
     async with Servers() as servers:
         servers.enter_context(reserved)
-        lines += await configure_model(options, servers)
+        issuer = TokenIssuer()
+        lines += await configure_model(options, servers, issuer)
         worker = Worker(APP_ROOT)
         try:
             await worker.start()
@@ -95,6 +100,8 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
             print(f"Chat page: http://localhost:{port}/{chat_page}\n")
         print(*lines, sep="\n")
         terminal.print_functions(host, port)
+        if options.entra:
+            terminal.print_call_with_token(host, port, issuer, with_identity=options.identity)
         # Repeat the errors, since the list of functions may have scrolled them off the screen.
         print(*(line for line in lines if line.startswith(ERROR)), "Ctrl-C stops.", "", sep="\n", flush=True)
         asking = asyncio.create_task(terminal.ask(port, host, options.ask)) if options.ask else None
@@ -124,7 +131,7 @@ def cors_policy(option: str | None, local_settings: LocalSettings) -> CorsPolicy
     return CorsPolicy(tuple(origins.split(",")), local_settings.cors_credentials) if origins else None
 
 
-async def configure_model(options: argparse.Namespace, servers: Servers) -> list[str]:
+async def configure_model(options: argparse.Namespace, servers: Servers, issuer: TokenIssuer) -> list[str]:
     """Start the simulators if they are needed, and return lines for the terminal about the settings and the model."""
     settings = SettingsReader(os.environ)
     endpoint = settings.text("AZURE_OPENAI_ENDPOINT")
@@ -133,7 +140,9 @@ async def configure_model(options: argparse.Namespace, servers: Servers) -> list
     if options.identity or not (endpoint or problem or options.no_simulator):
         reason = "--identity" if options.identity else "AZURE_OPENAI_ENDPOINT is not set"
         lines = [f"Settings:  made up for the simulators ({reason})"]
-        lines += await start_simulators(os.environ, settings, servers, identity=options.identity)
+        lines += await start_simulators(os.environ, settings, servers, issuer, identity=options.identity)
+    if options.entra:
+        lines.append(await start_entra(os.environ, settings, servers, issuer))
     used = [name for name in settings.file if not os.environ.get(name)]
     if used:
         lines.insert(0, f"Settings:  {', '.join(used)} from {settings.dotenv.name}")

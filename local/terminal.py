@@ -12,6 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from local.app_settings import LOG_LEVELS
 from local.host.server import Host
+from local.simulator.tokens import TokenIssuer
 from shared.settings import Settings
 
 
@@ -34,8 +35,13 @@ def configure_logging(level: str) -> None:
 
 def callers(settings: Settings) -> str:
     """Return a phrase that says who may call the OpenAI-compatible routes."""
+    ways = []
     if settings.caller_keys:
-        return f"with the key of {', '.join(sorted({key.name for key in settings.caller_keys}))} (CALLER_KEYS)"
+        ways.append(f"with the key of {', '.join(sorted({key.name for key in settings.caller_keys}))} (CALLER_KEYS)")
+    if entra := getattr(settings, "entra", None):
+        ways.append(f"with a token for {' or '.join(entra.audiences)} and the role {entra.role} (CALLER_AUDIENCE)")
+    if ways:
+        return ", or ".join(ways)
     if settings.is_local:
         return "anybody on this machine, with any key or none; CALLER_KEYS is not set"
     return "nobody: CALLER_KEYS is not set, and the app seems to run in Azure"
@@ -55,6 +61,18 @@ def print_functions(host: Host, port: int) -> None:
         for name, key in {"master": host.keys.master, "all functions": host.keys.host, **host.keys.of_function}.items():
             print(f"\tx-functions-key: {key} ({name})")
     print()
+
+
+def print_call_with_token(host: Host, port: int, issuer: TokenIssuer, *, with_identity: bool) -> None:
+    """Print a call with a token of `issuer` and, `with_identity`, how programs get tokens from the simulated identity."""
+    url = f"http://localhost:{port}/{host.path('chat_completions')}"
+    body = json.dumps({"messages": [{"role": "user", "content": "Hello"}]})
+    print("With a token that is valid for an hour:\n")
+    print(f"\tcurl {url} -H {shlex.quote(f'Authorization: Bearer {issuer.mint(1)}')} -d {shlex.quote(body)}\n")
+    if with_identity:
+        endpoint, header = os.environ["IDENTITY_ENDPOINT"], os.environ["IDENTITY_HEADER"]
+        print(f"With tokens that azure-identity gets for the scope {issuer.audience}/.default:\n")
+        print(f"\texport IDENTITY_ENDPOINT={endpoint} IDENTITY_HEADER={header}\n")
 
 
 async def ask(port: int, host: Host, prompt: str) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, MutableMapping
 
 from local.serving import Servers
 from local.simulator.azure_openai import AzureOpenAISimulator
+from local.simulator.entra import EntraSimulator
 from local.simulator.identity_endpoint import IdentityEndpointSimulator
-from local.simulator.tokens import TokenIssuer
+from local.simulator.tokens import ROLE, TokenIssuer
 from shared.errors import SettingsError
 from shared.settings import KEY_NAMES, Settings
 from shared.settings.reader import SettingsReader
@@ -22,11 +23,11 @@ PACE = 0.06
 
 
 async def start_simulators(
-    environ: MutableMapping[str, str], settings: SettingsReader, servers: Servers, *, identity: bool
+    environ: MutableMapping[str, str], settings: SettingsReader, servers: Servers, issuer: TokenIssuer, *, identity: bool
 ) -> list[str]:
-    """Start the simulators, put settings for them into `environ`, and return lines for the terminal.
+    """Start the simulators of Azure, put settings for them into `environ`, and return lines for the terminal.
 
-    With `identity`, the app gets tokens from a simulator of the identity endpoint. Otherwise, it gets a key.
+    With `identity`, the app gets tokens of `issuer` from a simulator of the identity endpoint. Otherwise, it gets a key.
     """
     for name in KEY_NAMES:
         environ.pop(name, None)
@@ -35,7 +36,6 @@ async def start_simulators(
             environ[name] = value
     lines = []
     if identity:
-        issuer = TokenIssuer()
         client_id = settings.text("AZURE_CLIENT_ID")
         endpoint = IdentityEndpointSimulator(issuer, [client_id] if client_id else [])
         url = await servers.start(endpoint.application())
@@ -50,6 +50,16 @@ async def start_simulators(
     model.deployments = configured_deployments(environ)
     lines.append(f"Model:     simulator of Azure OpenAI at {url}; it replies without a model")
     return lines
+
+
+async def start_entra(
+    environ: MutableMapping[str, str], settings: SettingsReader, servers: Servers, issuer: TokenIssuer
+) -> str:
+    """Start the simulator of Entra ID, put settings for its tokens into `environ`, and return a line for the terminal."""
+    issuer.role = settings.text("CALLER_ROLE", ROLE)
+    url = await EntraSimulator(issuer).start(servers)
+    environ.update(issuer.caller_settings())
+    return f"Entra ID:  simulator of Entra ID at {url}"
 
 
 def configured_deployments(environ: Mapping[str, str]) -> set[str]:

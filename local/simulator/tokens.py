@@ -85,7 +85,7 @@ class TokenIssuer:
             usual |= {"ver": "2.0", "iss": issuer, "aud": API_CLIENT_ID, "azp": CALLER_CLIENT_ID}
         header = replaced({"typ": "JWT", "alg": "RS256", "kid": key_id}, headers)
         # jwt.encode would check the types, and sign with the algorithm in the header.
-        parts = [base64url_encode(json.dumps(part).encode()) for part in (header, replaced(usual, claims))]
+        parts = [base64url_encode(compact(part)) for part in (header, replaced(usual, claims))]
         signature = RSAAlgorithm(RSAAlgorithm.SHA256).sign(b".".join(parts), key)
         return b".".join([*parts, base64url_encode(signature)]).decode()
 
@@ -112,6 +112,10 @@ class TokenIssuer:
             "CALLER_AUDIENCE": f"{self.audience},{API_CLIENT_ID}",
             "CALLER_AUTHORITY": self.authority,
         }
+
+
+def compact(part: Json) -> bytes:
+    return json.dumps(part, separators=(",", ":")).encode()
 
 
 def replaced(usual: Json, changes: Json | None) -> Json:

@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
+import jwt
 import pytest
+from azure.identity import ManagedIdentityCredential
 
+from local.simulator.tokens import TENANT_ID
 from shared.settings import SET_BY_AZURE
 from tests.support.processes import PROJECT, TIMEOUT, LocalApp, copy_app, local_app, settings_for, start_local
 
@@ -127,6 +131,35 @@ def test_identity_and_no_simulator_are_mutually_exclusive(folder: Path) -> None:
     output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 2
     assert "not allowed with" in output
+
+
+def test_entra_prints_a_call_with_a_token_that_its_keys_verify(folder: Path) -> None:
+    with local_app(folder, "--entra", CALLER_ROLE="Own.Role") as app:
+        (call,) = re.findall(r"^\t(curl http://localhost:.*)$", app.output, re.MULTILINE)
+        token = call.partition("Bearer ")[2].partition("'")[0]
+        url = app.simulator("Entra ID").url
+        keys = jwt.PyJWKSet.from_dict(httpx2.get(f"{url}/{TENANT_ID}/discovery/v2.0/keys").json())
+        audience = f"api://{TENANT_ID}/local"
+        claims = jwt.decode(token, keys[jwt.get_unverified_header(token)["kid"]], ["RS256"], audience=audience)
+        assert claims["roles"] == ["Own.Role"]
+        assert claims["exp"] - claims["iat"] == 3600
+        run = subprocess.run(["bash", "-c", f"{call} -sS --fail"], capture_output=True, text=True, timeout=TIMEOUT)
+        assert (run.returncode, run.stderr) == (0, "")
+        assert json.loads(run.stdout)["choices"]
+        assert "IDENTITY_ENDPOINT" not in app.output
+
+
+def test_entra_and_identity_give_programs_their_own_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with local_app(folder, "--entra", "--identity") as app:
+        scope = re.findall(r"for the scope (\S+):$", app.output, re.MULTILINE)[0]
+        for name, value in re.findall(r"(IDENTITY_\w+)=(\S+)", app.output):
+            monkeypatch.setenv(name, value)
+        with ManagedIdentityCredential() as credential:
+            bearer = {"authorization": f"Bearer {credential.get_token(scope).token}"}
+        body = {"messages": [{"role": "user", "content": "Hello"}]}
+        assert app.http.post("/api/v1/chat/completions", json=body, headers=bearer).status_code == 200
+        (seen,) = app.model.journal()
+        assert f"Bearer {seen.token}" != bearer["authorization"]
 
 
 def test_an_endpoint_in_the_settings_replaces_the_simulator(app: LocalApp, folder: Path) -> None:
