@@ -136,13 +136,14 @@ async def configure_model(options: argparse.Namespace, servers: Servers, issuer:
     settings = SettingsReader(os.environ)
     endpoint = settings.text("AZURE_OPENAI_ENDPOINT")
     problem = settings.problems.get("AZURE_OPENAI_ENDPOINT")
+    # First, because the simulator of Azure OpenAI gets its deployments from settings that are complete.
+    entra = [await start_entra(os.environ, settings, servers, issuer)] if options.entra else []
     lines = [f"Model:     {endpoint or f'none: AZURE_OPENAI_ENDPOINT {problem or "is not set"}'}"]
     if options.identity or not (endpoint or problem or options.no_simulator):
         reason = "--identity" if options.identity else "AZURE_OPENAI_ENDPOINT is not set"
         lines = [f"Settings:  made up for the simulators ({reason})"]
         lines += await start_simulators(os.environ, settings, servers, issuer, identity=options.identity)
-    if options.entra:
-        lines.append(await start_entra(os.environ, settings, servers, issuer))
+    lines += entra
     used = [name for name in settings.file if not os.environ.get(name)]
     if used:
         lines.insert(0, f"Settings:  {', '.join(used)} from {settings.dotenv.name}")

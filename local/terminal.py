@@ -38,7 +38,7 @@ def callers(settings: Settings) -> str:
     ways = []
     if settings.caller_keys:
         ways.append(f"with the key of {', '.join(sorted({key.name for key in settings.caller_keys}))} (CALLER_KEYS)")
-    if entra := getattr(settings, "entra", None):
+    if entra := settings.entra:
         ways.append(f"with a token for {' or '.join(entra.audiences)} and the role {entra.role} (CALLER_AUDIENCE)")
     if ways:
         return ", or ".join(ways)

@@ -48,7 +48,7 @@ def anyio_backend() -> str:
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove the settings of whoever runs the tests."""
     for name in os.environ:
-        if name.startswith(("AZURE", "OPENAI", "IDENTITY", "AUTHENTICATION", "MSI", "CALLER_KEYS")):
+        if name.startswith(("AZURE", "OPENAI", "IDENTITY", "AUTHENTICATION", "MSI", "CALLER_")):
             monkeypatch.delenv(name)
 
 

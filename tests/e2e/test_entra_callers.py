@@ -11,14 +11,12 @@ import pytest
 from azure.identity import DefaultAzureCredential, ManagedIdentityCredential, get_bearer_token_provider
 from openai import AsyncAzureOpenAI, AsyncOpenAI, AzureOpenAI, OpenAI
 
-from local.simulator.azure_openai import AzureOpenAISimulator
-from local.simulator.entra import EntraSimulator
-from local.simulator.identity_endpoint import SYSTEM_ASSIGNED, IdentityEndpointSimulator
+from local.simulator.identity_endpoint import SYSTEM_ASSIGNED
 from local.simulator.tokens import AUDIENCE, TokenIssuer
 from tests.support.openai_routes import BODY, CHAT
 from tests.support.processes import Simulator
 from tests.support.sdk import SDK
-from tests.support.upstreams import CALLER_KEY, DEPLOYMENTS, Gateway, Upstreams
+from tests.support.upstreams import CALLER_KEY, Gateway, Upstreams
 
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 
@@ -29,31 +27,19 @@ class Tenant:
 
     issuer: TokenIssuer
     model: Simulator
-    identity: Simulator
     settings: dict[str, str]
 
 
 @pytest.fixture(scope="module")
 def tenant(upstreams: Upstreams) -> Iterator[Tenant]:
     issuer = TokenIssuer()
-    authority = upstreams.run(EntraSimulator(issuer).start(upstreams.servers))
-    endpoint = IdentityEndpointSimulator(issuer)
-    model, identity = (
-        Simulator(upstreams.run(upstreams.servers.start(part.application())))
-        for part in (AzureOpenAISimulator(DEPLOYMENTS, issuer=issuer), endpoint)
-    )
-    settings = {
-        "AUTHENTICATION": "AZURE",
-        "IDENTITY_ENDPOINT": f"{identity.url}/msi/token",
-        "IDENTITY_HEADER": endpoint.header,
-        "CALLER_TENANT_ID": issuer.tenant_id,
-        "CALLER_AUDIENCE": issuer.audience,
-        "CALLER_AUTHORITY": authority,
-        "CALLER_KEYS": "",
-    }
-    yield Tenant(issuer, model, identity, settings)
-    model.http.close()
-    identity.http.close()
+    entra, callers = upstreams.entra(issuer)
+    model, identity, settings = upstreams.identity(issuer)
+    # The app accepts only the audience that azure-identity asks for.
+    callers |= {"CALLER_AUDIENCE": issuer.audience, "CALLER_KEYS": ""}
+    yield Tenant(issuer, model, settings | callers)
+    for simulator in (entra, model, identity):
+        simulator.http.close()
 
 
 @pytest.fixture
