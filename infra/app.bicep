@@ -11,7 +11,9 @@ param instanceMemoryMB int
 param maximumInstances int
 param alwaysReadyInstances int
 param appInsightsName string
-param callerKeysReference string
+
+@description('The settings that say who may call the app.')
+param callerSettings { *: string }
 
 @description('The endpoints, separated by commas, in the order in which the app tries them.')
 param endpoints string
@@ -82,7 +84,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
 
   resource settings 'config' = {
     name: 'appsettings'
-    properties: {
+    properties: union(callerSettings, {
       AzureWebJobsStorage__accountName: storage.name
       AzureWebJobsStorage__credential: 'managedidentity'
       AzureWebJobsStorage__clientId: identity.properties.clientId
@@ -95,8 +97,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
       AZURE_OPENAI_API_VERSION: apiVersion
       AZURE_OPENAI_CHATGPT_DEPLOYMENT: chatDeployment
       AZURE_OPENAI_DEPLOYMENTS: otherDeployments
-      CALLER_KEYS: callerKeysReference
-    }
+    })
   }
 
   // Turn publishing with a user name and a password off.

@@ -26,6 +26,22 @@ param principalType string = 'User'
 @description('The first caller key. Later deployments leave the key in the vault as it is.')
 param callerKey string = newGuid()
 
+@description('How callers authenticate: with caller keys, with Entra ID tokens, or with both.')
+@allowed(['keys', 'tokens', 'both'])
+param callerAuthentication string = 'keys'
+
+@description('The tenant whose tokens the app accepts. Empty: the tenant of the subscription.')
+param callerTenantId string = ''
+
+@description('The audiences that the app accepts, separated by commas: identifier URI and client id of a registration.')
+param callerAudience string = ''
+
+@description('The app role that a token must have.')
+param callerRole string = 'Model.Invoke'
+
+@description('Names of callers for logs and metrics: name=OBJECT-OR-CLIENT-ID, separated by commas. Empty: their ids.')
+param callerNames string = ''
+
 @description('The region of the models. Empty: the same one.')
 param modelLocation string = ''
 
@@ -125,6 +141,18 @@ var existingNames = concat(
   empty(embeddingsDeployment) ? [] : ['${embeddings.name}=${embeddingsDeployment}']
 )
 
+var useKeys = callerAuthentication != 'tokens'
+var tokenSettings = callerAuthentication == 'keys'
+  ? {}
+  : {
+      CALLER_TENANT_ID: empty(callerTenantId) ? tenant().tenantId : callerTenantId
+      CALLER_AUDIENCE: empty(callerAudience)
+        ? fail('Set CALLER_AUDIENCE to the identifier URI and the client id of the registration.')
+        : callerAudience
+      CALLER_ROLE: callerRole
+      CALLER_NAMES: callerNames
+    }
+
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: 'rg-${environmentName}'
   location: location
@@ -187,7 +215,7 @@ module monitoring 'monitoring.bicep' = {
   }
 }
 
-module vault 'vault.bicep' = {
+module vault 'vault.bicep' = if (useKeys) {
   scope: group
   params: { name: 'kv-${token}', location: location, tags: tags, callerKey: callerKey, users: users }
 }
@@ -217,7 +245,7 @@ module app 'app.bicep' = {
     maximumInstances: maximumInstances
     alwaysReadyInstances: alwaysReadyInstances
     appInsightsName: insightsName
-    callerKeysReference: vault.outputs.callerKeysReference
+    callerSettings: union(useKeys ? { CALLER_KEYS: vault!.outputs.callerKeysReference } : {}, tokenSettings)
     endpoints: '${firstEndpoint}${failoverEndpoint}'
     apiVersion: apiVersion
     chatDeployment: useExisting ? existingChat : chat.name
@@ -227,7 +255,7 @@ module app 'app.bicep' = {
 }
 
 output AZURE_FUNCTION_APP_NAME string = app.outputs.name
-output AZURE_KEY_VAULT_NAME string = vault.outputs.name
+output AZURE_KEY_VAULT_NAME string = useKeys ? vault!.outputs.name : ''
 output AZURE_OPENAI_ACCOUNT_NAME string = useExisting ? existingAccountName : model!.outputs.name
 output AZURE_RESOURCE_GROUP string = group.name
 output APP_URL string = app.outputs.url

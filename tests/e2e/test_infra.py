@@ -13,7 +13,7 @@ import pytest
 
 from infra.check_dates import expiring
 from shared.settings import Settings
-from tests.support.bicep import INFRA, SUBSCRIPTION, bicep, compiled, needs_bicep, parameters, snapshot
+from tests.support.bicep import INFRA, SUBSCRIPTION, TENANT, bicep, compiled, needs_bicep, parameters, snapshot
 from tests.support.javascript import NODE_FOLDER, needs_node
 from tests.support.processes import PROJECT, Json
 
@@ -53,6 +53,17 @@ AZD = {
     "AZURE_PRINCIPAL_ID": DEPLOYER,
 }
 EXISTING = {"EXISTING_OPENAI_ACCOUNT": "ours", "EXISTING_OPENAI_RESOURCE_GROUP": "rg-ours", "CHAT_DEPLOYMENT": "gpt-prod"}
+CLIENT_ID = "44444444-4444-4444-4444-444444444444"
+AUDIENCE = f"api://{TENANT}/gateway,{CLIENT_ID}"
+OTHER_TENANT = "55555555-5555-5555-5555-555555555555"
+TOKENS = {"CALLER_AUTHENTICATION": "tokens", "CALLER_AUDIENCE": AUDIENCE}
+BOTH = {
+    "CALLER_AUTHENTICATION": "both",
+    "CALLER_TENANT_ID": OTHER_TENANT,
+    "CALLER_AUDIENCE": AUDIENCE,
+    "CALLER_ROLE": "Chat",
+    "CALLER_NAMES": f"team-a={DEPLOYER}",
+}
 
 ALWAYS = {
     "resourceGroups rg-dev",
@@ -75,6 +86,12 @@ ALWAYS = {
     "app: Key Vault Secrets User on kv-TOKEN",
 }
 DEPLOYER_READS = "User: Key Vault Secrets User on kv-TOKEN"
+VAULT = {
+    "vaults kv-TOKEN",
+    "vaults/secrets kv-TOKEN/caller-keys",
+    "app: Key Vault Secrets User on kv-TOKEN",
+    DEPLOYER_READS,
+}
 
 
 def region(name: str, *principals: str) -> set[str]:
@@ -109,6 +126,15 @@ SETS = {
     "existing account": (EXISTING, ON_EXISTING),
     "existing account with embeddings": (EXISTING | {"EMBEDDINGS_DEPLOYMENT": "embed-prod"}, ON_EXISTING),
     "existing account, no principal": (EXISTING | {"AZURE_PRINCIPAL_ID": ""}, ON_EXISTING - {DEPLOYER_READS}),
+    "tokens": (TOKENS, DEFAULT - VAULT),
+    "tokens, no principal": (
+        TOKENS | {"AZURE_PRINCIPAL_ID": ""},
+        (ALWAYS | region("swedencentral", "app")) - VAULT,
+    ),
+    "tokens, existing account": (TOKENS | EXISTING, ON_EXISTING - VAULT),
+    "both": (BOTH, DEFAULT),
+    "both, existing account": (BOTH | EXISTING, ON_EXISTING),
+    "keys, with a registration for later": (BOTH | {"CALLER_AUTHENTICATION": "keys"}, DEFAULT),
     "dated API version": ({"MODEL_API_VERSION": "2024-10-21"}, DEFAULT),
     "models of one's own": (
         {"CHAT_MODEL": "gpt-5.5", "CHAT_MODEL_VERSION": "2027-01-01", "EMBEDDINGS_MODEL": "text-embedding-4"},
@@ -128,6 +154,22 @@ SETS = {
         DEFAULT,
     ),
 }
+CALLER_KEYS = {"CALLER_KEYS": "default=" + "a" * 36}
+TOKEN_SETTINGS = {
+    "CALLER_TENANT_ID": TENANT,
+    "CALLER_AUDIENCE": AUDIENCE,
+    "CALLER_ROLE": "Model.Invoke",
+    "CALLER_NAMES": "",
+}
+BOTH_SETTINGS = CALLER_KEYS | {name: value for name, value in BOTH.items() if name in TOKEN_SETTINGS}
+# The settings that say who may call the app, for the sets where they are more than keys.
+CALLERS = {
+    "tokens": TOKEN_SETTINGS,
+    "tokens, no principal": TOKEN_SETTINGS,
+    "tokens, existing account": TOKEN_SETTINGS,
+    "both": BOTH_SETTINGS,
+    "both, existing account": BOTH_SETTINGS,
+}
 
 
 class Deployment:
@@ -136,6 +178,7 @@ class Deployment:
     def __init__(self, found: Json) -> None:
         self.text = json.dumps(found)
         self.resources: list[Json] = found["predictedResources"]
+        self.outputs: Json = found["outputs"]
         site = next(item["name"] for item in self.resources if item["type"] == "Microsoft.Web/sites")
         self.token = site.removeprefix("func-")
 
@@ -173,17 +216,16 @@ class Deployment:
         separators = re.findall(r"format\(',\{0\}'", values["AZURE_OPENAI_ENDPOINT"])
         assert len(endpoints) == len(separators) + 1
         assert values["AZURE_CLIENT_ID"].endswith(".clientId]")
-        assert "outputs.callerKeysReference" in values["CALLER_KEYS"]
+        if "CALLER_KEYS" in values:
+            assert "outputs.callerKeysReference" in values["CALLER_KEYS"]
+            values = values | CALLER_KEYS
         return values | {
             "AZURE_CLIENT_ID": "00000000-0000-0000-0000-000000000000",
             "AZURE_OPENAI_ENDPOINT": ",".join(f"https://{number}.openai.azure.com/" for number, _ in enumerate(endpoints)),
-            "CALLER_KEYS": "default=" + "a" * 36,
         }
 
     def settings(self) -> Settings:
-        settings = Settings.from_env(self.app_settings(), Path("absent.env"))
-        assert settings.warnings == ()
-        return settings
+        return Settings.from_env(self.app_settings(), Path("absent.env"))
 
 
 @pytest.fixture(scope="module")
@@ -305,10 +347,21 @@ class TestDeployments:
         assert settings.use_identity
         assert len(settings.endpoints) == (2 if name == "two regions" else 1)
 
+    @pytest.mark.parametrize("name", [name for name in SETS if name not in CALLERS])
+    def test_the_app_has_no_warning(self, deployments: dict[str, Deployment], name: str) -> None:
+        assert deployments[name].settings().warnings == ()
+
+    @pytest.mark.parametrize("name", SETS)
+    def test_callers_authenticate_as_the_operator_chose(self, deployments: dict[str, Deployment], name: str) -> None:
+        found = deployments[name]
+        expected = CALLERS.get(name, CALLER_KEYS)
+        assert {key: value for key, value in found.app_settings().items() if key.startswith("CALLER_")} == expected
+        assert bool(found.outputs["AZURE_KEY_VAULT_NAME"]) == ("CALLER_KEYS" in expected)
+
     @pytest.mark.parametrize("name", SETS)
     def test_every_setting_exists(self, deployments: dict[str, Deployment], name: str) -> None:
         example = json.loads((PROJECT / "local.settings.json.example").read_text())
-        assert set(deployments[name].app_settings()) <= set(example["Values"]) | FOREIGN_SETTINGS
+        assert set(deployments[name].app_settings()) <= set(example["Values"]) | FOREIGN_SETTINGS | set(TOKEN_SETTINGS)
 
     @pytest.mark.parametrize("name", SETS)
     def test_every_model_is_the_operators_choice_or_has_a_date(self, deployments: dict[str, Deployment], name: str) -> None:
@@ -398,6 +451,9 @@ class TestDeployments:
             ({**EXISTING, "EXISTING_OPENAI_RESOURCE_GROUP": ""}, "Set EXISTING_OPENAI_RESOURCE_GROUP"),
             ({**EXISTING, "CHAT_DEPLOYMENT": ""}, "Set CHAT_DEPLOYMENT"),
             ({**EXISTING, "FAILOVER_LOCATION": "eastus2"}, "FAILOVER_LOCATION needs a new account"),
+            ({**TOKENS, "CALLER_AUDIENCE": ""}, "Set CALLER_AUDIENCE"),
+            ({**BOTH, "CALLER_AUDIENCE": ""}, "Set CALLER_AUDIENCE"),
+            ({"CALLER_AUTHENTICATION": "token"}, "'both' | 'keys' | 'tokens'"),
         ],
     )
     def test_a_mistake_stops_the_deployment_and_is_named(

@@ -13,6 +13,7 @@ from tests.support.processes import PROJECT, Json
 
 INFRA = PROJECT / "infra"
 SUBSCRIPTION = "22222222-2222-2222-2222-222222222222"
+TENANT = "33333333-3333-3333-3333-333333333333"
 needs_bicep = pytest.mark.skipif(
     not shutil.which("bicep"),
     reason="needs the Bicep CLI on the PATH: https://learn.microsoft.com/azure/azure-resource-manager/bicep/install",
@@ -59,8 +60,8 @@ def snapshot(folder: Path, values: Json) -> tuple[Json, str]:
     template = (INFRA / "main.bicep").relative_to(folder, walk_up=True)
     lines = [f"param {name} = {value if isinstance(value, int) else f"'{value}'"}" for name, value in values.items()]
     file.write_text("\n".join([f"using '{template}'", *lines]))
-    options = ("--subscription-id", SUBSCRIPTION, "--location", values["location"], "--mode", "overwrite")
-    run = bicep("snapshot", file, *options)
+    scope = ("--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION, "--location", values["location"])
+    run = bicep("snapshot", file, *scope, "--mode", "overwrite")
     if run.returncode:
         return {}, run.stderr
     found: Json = json.loads((folder / "main.snapshot.json").read_text())
