@@ -261,9 +261,10 @@ class TestTemplates:
 
     def test_they_are_formatted(self, tmp_path: Path) -> None:
         shutil.copytree(INFRA, tmp_path, dirs_exist_ok=True)
-        run = bicep("format", "--pattern", tmp_path / "*.bicep")
+        run = bicep("format", "--pattern", tmp_path / "**" / "*.bicep")
         assert (run.returncode, run.stderr) == (0, "")
-        assert [file.name for file in FILES if (tmp_path / file.name).read_text() != file.read_text()] == []
+        files = sorted(INFRA.rglob("*.bicep"))
+        assert [file for file in files if (tmp_path / file.relative_to(INFRA)).read_text() != file.read_text()] == []
 
     def test_a_deployment_again_leaves_the_caller_keys_as_they_are(self) -> None:
         (secret,) = (item for item in compiled("vault")["resources"].values() if item["type"].endswith("/secrets"))

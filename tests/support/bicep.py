@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -53,17 +54,34 @@ def parameters(**variables: str) -> Json:
     return values
 
 
-def snapshot(folder: Path, values: Json) -> tuple[Json, str]:
-    """Return the resources and outputs that a deployment of infra/main.bicep would have, or the error that stops it."""
+def snapshot(folder: Path, values: Json, template: Path = INFRA / "main.bicep") -> tuple[Json, str]:
+    """Return the resources and outputs that a deployment of `template` would have, or the error that stops it."""
     file = folder / "main.bicepparam"
     # The compiler accepts relative paths only.
-    template = (INFRA / "main.bicep").relative_to(folder, walk_up=True)
-    lines = [f"param {name} = {value if isinstance(value, int) else f"'{value}'"}" for name, value in values.items()]
-    file.write_text("\n".join([f"using '{template}'", *lines]))
-    scope = ("--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION, "--location", values["location"])
+    lines = [f"using '{template.relative_to(folder, walk_up=True)}'"]
+    for name, value in values.items():
+        literal = json.dumps(value).replace('"', "'")
+        lines.append(f"param {name} = {literal}")
+    file.write_text("\n".join(lines))
+    scope = ("--tenant-id", TENANT, "--subscription-id", SUBSCRIPTION, "--location", "swedencentral")
     run = bicep("snapshot", file, *scope, "--mode", "overwrite")
     if run.returncode:
         return {}, run.stderr
     found: Json = json.loads((folder / "main.snapshot.json").read_text())
     assert found["diagnostics"] == []
     return found, ""
+
+
+def copy_of_entra(folder: Path) -> Path:
+    """Copy infra/entra to `folder`, add the linter's rules of infra/ to its configuration, and return its template.
+
+    The compiler downloads the Microsoft Graph extension, unless a configuration at BICEP_GRAPH_CONFIG has it as a file.
+    """
+    shutil.copytree(INFRA / "entra", folder, dirs_exist_ok=True)
+    config = folder / "bicepconfig.json"
+    extensions = json.loads(config.read_text())["extensions"]
+    if given := os.environ.get("BICEP_GRAPH_CONFIG"):
+        files = json.loads(Path(given).read_text())["extensions"]
+        extensions = {name: str(Path(given).parent / files[name]) for name in extensions}
+    config.write_text(json.dumps(json.loads((INFRA / "bicepconfig.json").read_text()) | {"extensions": extensions}))
+    return folder / "main.bicep"
