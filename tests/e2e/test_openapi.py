@@ -107,7 +107,11 @@ def test_each_operation_lists_the_errors_that_the_app_can_return(document: Json)
             errors.InternalError,
         )
     }
-    unauthorized = {(401, "invalid_api_key")}
+    # What the check of the caller's key or token raises.
+    unauthorized = {
+        (error.status, str(error.code))
+        for error in (errors.Unauthorized, errors.InvalidToken, errors.MissingRole, errors.SigningKeysUnavailable)
+    }
     model_not_found = {(404, "model_not_found")}
     response_not_found = {(404, "response_not_found")}
     model_errors = unauthorized | {(error.status, str(error.code)) for error in (errors.SettingsError, errors.InternalError)}
