@@ -221,19 +221,27 @@ class Deployment:
         return settings
 
 
-@pytest.fixture(scope="module")
-def deployments(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Deployment]:
-    folder = tmp_path_factory.mktemp("snapshots")
-    found = {}
-    for name, (variables, _) in SETS.items():
-        result, error = snapshot(folder, parameters(**AZD | variables))
+class Deployments(dict[str, Deployment]):
+    """The deployments of SETS by name, each evaluated when a test first needs it, as that takes about 2 seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, name: str) -> Deployment:
+        found, error = snapshot(self.folder, parameters(**AZD | SETS[name][0]))
         assert not error, error
-        found[name] = Deployment(result)
-    return found
+        self[name] = Deployment(found)
+        return self[name]
+
+
+@pytest.fixture(scope="module")
+def deployments(tmp_path_factory: pytest.TempPathFactory) -> Deployments:
+    return Deployments(tmp_path_factory.mktemp("snapshots"))
 
 
 @pytest.fixture
-def default(deployments: dict[str, Deployment]) -> Deployment:
+def default(deployments: Deployments) -> Deployment:
     return deployments["default"]
 
 
@@ -307,17 +315,17 @@ class TestTemplates:
 @needs_bicep
 class TestDeployments:
     @pytest.mark.parametrize("name", SETS)
-    def test_it_has_exactly_these_resources_and_roles(self, deployments: dict[str, Deployment], name: str) -> None:
+    def test_it_has_exactly_these_resources_and_roles(self, deployments: Deployments, name: str) -> None:
         names = deployments[name].names()
         assert len(names) == len(set(names))
         assert set(names) == SETS[name][1]
 
     @pytest.mark.parametrize("name", SETS)
-    def test_what_if_knows_every_name(self, deployments: dict[str, Deployment], name: str) -> None:
+    def test_what_if_knows_every_name(self, deployments: Deployments, name: str) -> None:
         assert [item["name"] for item in deployments[name].resources if "(" in item["name"] + item["id"]] == []
 
     @pytest.mark.parametrize("name", SETS)
-    def test_it_reads_no_key_and_nothing_accepts_one(self, deployments: dict[str, Deployment], name: str) -> None:
+    def test_it_reads_no_key_and_nothing_accepts_one(self, deployments: Deployments, name: str) -> None:
         found = deployments[name]
         assert not KEYS.search(found.text)
         (storage,) = found.of_type("storageAccounts")
@@ -336,13 +344,13 @@ class TestDeployments:
         assert all(vault["properties"]["enableRbacAuthorization"] for vault in found.of_type("vaults"))
 
     @pytest.mark.parametrize("name", SETS)
-    def test_the_app_accepts_its_settings(self, deployments: dict[str, Deployment], name: str) -> None:
+    def test_the_app_accepts_its_settings(self, deployments: Deployments, name: str) -> None:
         settings = deployments[name].settings()
         assert settings.use_identity
         assert len(settings.endpoints) == (2 if name == "two regions" else 1)
 
     @pytest.mark.parametrize("name", SETS)
-    def test_callers_authenticate_as_the_operator_chose(self, deployments: dict[str, Deployment], name: str) -> None:
+    def test_callers_authenticate_as_the_operator_chose(self, deployments: Deployments, name: str) -> None:
         found = deployments[name]
         expected = CALLERS.get(name, CALLER_KEYS)
         assert {key: value for key, value in found.app_settings().items() if key.startswith("CALLER_")} == expected
@@ -351,12 +359,12 @@ class TestDeployments:
         assert (entra.tenant_id if entra else None) == expected.get("CALLER_TENANT_ID")
 
     @pytest.mark.parametrize("name", SETS)
-    def test_every_setting_exists(self, deployments: dict[str, Deployment], name: str) -> None:
+    def test_every_setting_exists(self, deployments: Deployments, name: str) -> None:
         example = json.loads((PROJECT / "local.settings.json.example").read_text())
         assert set(deployments[name].app_settings()) <= set(example["Values"]) | FOREIGN_SETTINGS | set(TOKEN_SETTINGS)
 
     @pytest.mark.parametrize("name", SETS)
-    def test_every_model_is_the_operators_choice_or_has_a_date(self, deployments: dict[str, Deployment], name: str) -> None:
+    def test_every_model_is_the_operators_choice_or_has_a_date(self, deployments: Deployments, name: str) -> None:
         dated = {(model["model"], model["version"]) for model in MODELS.values()}
         chosen = set(SETS[name][0].values())
         for item in deployments[name].of_type("accounts/deployments"):
@@ -364,7 +372,7 @@ class TestDeployments:
             assert model["name"] in chosen or (model["name"], model["version"]) in dated
 
     @pytest.mark.parametrize("name", [name for name in SETS if "existing" not in name])
-    def test_callers_may_name_roles_models_and_former_models(self, deployments: dict[str, Deployment], name: str) -> None:
+    def test_callers_may_name_roles_models_and_former_models(self, deployments: Deployments, name: str) -> None:
         found = deployments[name]
         names = found.settings().deployments
         for role, model in MODELS.items():
@@ -373,9 +381,7 @@ class TestDeployments:
         for item in found.of_type("accounts/deployments"):
             assert names[item["properties"]["model"]["name"]] == item["name"].rpartition("/")[2]
 
-    def test_callers_name_deployments_of_an_existing_account_by_name_or_role(
-        self, deployments: dict[str, Deployment]
-    ) -> None:
+    def test_callers_name_deployments_of_an_existing_account_by_name_or_role(self, deployments: Deployments) -> None:
         assert deployments["existing account"].settings().deployments == {"gpt-prod": "gpt-prod", "chat": "gpt-prod"}
         assert deployments["existing account with embeddings"].settings().deployments == {
             "gpt-prod": "gpt-prod",
@@ -408,7 +414,7 @@ class TestDeployments:
         assert app["properties"]["keyVaultReferenceIdentity"] in app["identity"]["userAssignedIdentities"]
         assert app["properties"]["httpsOnly"] is True
 
-    def test_sizes_are_variables_of_azd(self, deployments: dict[str, Deployment]) -> None:
+    def test_sizes_are_variables_of_azd(self, deployments: Deployments) -> None:
         found = deployments["sizes"]
         assert found.of_type("sites")[0]["properties"]["functionAppConfig"]["scaleAndConcurrency"] == {
             "alwaysReady": [{"name": "http", "instanceCount": 2}],
@@ -421,7 +427,7 @@ class TestDeployments:
         assert found.of_type("workspaces")[0]["properties"]["retentionInDays"] == 90
         assert deployments["dated API version"].app_settings()["AZURE_OPENAI_API_VERSION"] == "2024-10-21"
 
-    def test_a_model_without_a_version_gets_azures_default_version(self, deployments: dict[str, Deployment]) -> None:
+    def test_a_model_without_a_version_gets_azures_default_version(self, deployments: Deployments) -> None:
         chat, embeddings = deployments["models of one's own"].of_type("accounts/deployments")
         assert chat["properties"]["model"] == {"format": "OpenAI", "name": "gpt-5.5", "version": "2027-01-01"}
         assert embeddings["properties"]["model"]["name"] == "text-embedding-4"
@@ -432,7 +438,7 @@ class TestDeployments:
         assert service
         assert default.of_type("sites")[0]["tags"]["azd-service-name"] == service[1]
 
-    def test_the_existing_account_may_be_in_another_resource_group(self, deployments: dict[str, Deployment]) -> None:
+    def test_the_existing_account_may_be_in_another_resource_group(self, deployments: Deployments) -> None:
         group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-ours/"
         (role,) = (item for item in deployments["existing account"].resources if "/accounts/ours/" in item["id"])
         assert role["id"].startswith(group)
@@ -532,7 +538,7 @@ class TestSyntax:
 
 @needs_bicep
 @pytest.mark.deep
-def test_checkov_finds_only_what_is_listed_with_a_reason(deployments: dict[str, Deployment], tmp_path: Path) -> None:
+def test_checkov_finds_only_what_is_listed_with_a_reason(deployments: Deployments, tmp_path: Path) -> None:
     # Its requirements are its own. It checks the evaluated resources, because it cannot read a template with symbolic names.
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     programs = tmp_path / "venv" / "bin"
