@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from local.__main__ import parser
+from local.simulator.tokens import TokenIssuer
 from shared.settings import SET_BY_AZURE, Settings, health_check_schedule
 from tests.support.javascript import NODE_FOLDER, needs_node
 from tests.support.pages import blocks, commands, page, table
 from tests.support.processes import PROJECT, TIMEOUT, LocalApp, local_app
+from tests.support.upstreams import Upstreams
 
 README, API, SETTINGS = page("README.md"), page("docs/api.md"), page("docs/settings.md")
 LOCAL = page("local/README.md")
@@ -25,20 +27,35 @@ COMMANDS = commands(GUIDES)
 KEY = "a-caller-key-of-the-readme"
 # These need Azure, Core Tools or a user's own terminal; docs/deploy.md says that they have not been verified.
 ELSEWHERE = re.compile(
-    r"az |azd |pip install --target |func |azurite |source |cp local\.settings|APP_(URL|ID)=|GROUP=|KEY=|curl \$"
+    r"az |azd |pip install --target |func |azurite |source |cp local\.settings|APP_(URL|ID)=|GROUP=|KEY=|TOKEN=|curl \$"
 )
 # The tests and .ci/run install the requirements themselves.
 SET_UP = re.compile(r"python3\.13 -m venv |\.venv/bin/python -m pip install -r requirements-(local|dev)\.txt")
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalApp]:
-    with local_app(tmp_path_factory.mktemp("app"), CALLER_KEYS=f"reader={KEY}") as app:
+def issuer() -> TokenIssuer:
+    return TokenIssuer()
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory, upstreams: Upstreams, issuer: TokenIssuer) -> Iterator[LocalApp]:
+    """Return an app that accepts a key, and tokens of `issuer`."""
+    _, settings = upstreams.entra(issuer)
+    with local_app(tmp_path_factory.mktemp("app"), CALLER_KEYS=f"reader={KEY}", **settings) as app:
         yield app
 
 
+@pytest.fixture(scope="module")
+def environ(upstreams: Upstreams, issuer: TokenIssuer) -> dict[str, str]:
+    """Return the environment of a program that has a managed identity, and a token as `TOKEN`."""
+    _, _, settings = upstreams.identity(issuer)
+    return os.environ | settings | {"TOKEN": issuer.mint()}
+
+
 def filled_in(text: str, app: LocalApp) -> str:
-    """Return `text` with the URL and the key of `app`."""
+    """Return `text` with the URL, the key and the audience of `app`."""
+    text = text.replace("api://TENANT-ID/azure-openai-functions", TokenIssuer().audience)
     text = text.replace("localhost:7071", f"127.0.0.1:{app.port}").replace("https://APP.azurewebsites.net", app.url)
     return text.replace("CALLER_KEY", KEY)
 
@@ -50,9 +67,9 @@ def test_every_command_is_tested_or_listed_as_an_exception() -> None:
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("curl") and not ELSEWHERE.match(line)])
-def test_curl_commands_succeed(app: LocalApp, command: str) -> None:
+def test_curl_commands_succeed(app: LocalApp, environ: dict[str, str], command: str) -> None:
     run = subprocess.run(
-        ["bash", "-c", f"{filled_in(command, app)} -sS --fail"], capture_output=True, text=True, timeout=TIMEOUT
+        ["bash", "-c", f"{filled_in(command, app)} -sS --fail"], env=environ, capture_output=True, text=True, timeout=TIMEOUT
     )
     assert run.returncode == 0, run.stderr
     assert ("data: [DONE]" in run.stdout) == ('"stream": true' in command)
@@ -79,14 +96,16 @@ def test_the_command_without_make_is_the_one_that_make_runs() -> None:
 
 
 @pytest.mark.parametrize("program", blocks("python", GUIDES))
-def test_python_programs_run(app: LocalApp, program: str) -> None:
+def test_python_programs_run(app: LocalApp, environ: dict[str, str], program: str) -> None:
+    chat = 'client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "a"}])'
     calls = {
-        "AzureOpenAI": 'client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "a"}])',
+        "OpenAI": chat,
+        "AzureOpenAI": chat,
         "ChatOpenAI": 'print(chat.invoke("Hi"), len(embeddings.embed_query("Hi")))',
     }
     call = next((call for name, call in calls.items() if f"import {name}" in program), "")
     code = f"{filled_in(program, app)}\n{call}"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT)
+    run = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=TIMEOUT)
     assert run.returncode == 0, run.stderr
 
 
