@@ -112,12 +112,14 @@ function showError(error, parent, retry) {
   main.scrollTop = main.scrollHeight;
 }
 
-function askForKey(rejectedKey) {
+const needsKey = (error) => error?.status === 401 || error?.code === "missing_role";
+
+function askForKey(rejectedKey, message) {
   // The user may have entered another key in the meantime.
   if (rejectedKey && sessionStorage.getItem(KEY) !== rejectedKey) return;
   if (rejectedKey) {
     sessionStorage.removeItem(KEY);
-    $("key-hint").textContent = "The app rejected this key. Check it, or ask the app's operator for one of its CALLER_KEYS.";
+    $("key-hint").textContent = message;
   }
   $("key-form").hidden = false;
   $("key").focus();
@@ -202,11 +204,11 @@ async function streamReply() {
     body.replaceChildren(element("span", "note", note));
     messages.pop();
   }
-  if (failure?.status === 401) {
+  if (needsKey(failure)) {
     const unsent = messages.pop();
     log.lastElementChild?.remove();
     prompt.value = unsent.content;
-    return askForKey(usedKey);
+    return askForKey(usedKey, failure.message);
   }
   if (failure) {
     const retry = () => { if (text) article.remove(); streamReply(); };
@@ -234,7 +236,6 @@ async function loadModels() {
   const usedKey = sessionStorage.getItem(KEY);
   try {
     const response = await callApi("v1/models");
-    if (response.status === 401) return askForKey(usedKey);
     if (!response.ok) throw await errorFrom(response);
     const { data } = await response.json();
     model.replaceChildren(...data.map(({ id }) => new Option(id, id)));
@@ -242,6 +243,7 @@ async function loadModels() {
     $("key-form").hidden = true;
     prompt.focus();
   } catch (error) {
+    if (needsKey(error)) return askForKey(usedKey, error.message);
     showError(error instanceof ChatError ? error : new ChatError(UNREACHABLE), $("notice"), loadModels);
   }
 }

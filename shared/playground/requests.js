@@ -11,11 +11,11 @@ function callApi(path, options = {}) {
   return fetch(new URL(path, apiUrl), { ...options, headers, cache: "no-store" });
 }
 
-// An error with a message for the user. `detail` adds what Azure or the app says; `retryAfter` is in seconds.
+// An error with a message for the user. `code` is the app's; `detail` adds what Azure or the app says; `retryAfter` is in seconds.
 class ChatError extends Error {
-  constructor(message, { status = 0, detail = "", retryAfter = 0, param = "" } = {}) {
+  constructor(message, { status = 0, code = "", detail = "", retryAfter = 0, param = "" } = {}) {
     super(message);
-    Object.assign(this, { status, detail, retryAfter, param });
+    Object.assign(this, { status, code, detail, retryAfter, param });
   }
 }
 
@@ -34,8 +34,10 @@ async function errorFrom(response) {
   try { error = (await response.json()).error ?? {}; } catch { /* Not JSON: the status must do. */ }
   const { status } = response, detail = typeof error.message === "string" ? error.message : "";
   const retryAfter = Math.ceil(Number(response.headers.get("retry-after")) || 0);
-  const properties = { status, retryAfter, param: String(error.param ?? "") };
-  if (detail && !AZURE_STATUSES.includes(status)) return new ChatError(detail, properties);
+  const properties = { status, code: error.code, retryAfter, param: String(error.param ?? "") };
+  if (detail && !AZURE_STATUSES.includes(status)) {
+    return new ChatError(error.code === "invalid_token" ? `${detail} Enter a new one.` : detail, properties);
+  }
   let message = MESSAGES[error.code];
   if (status === 429) message = "The model has reached its rate limit. Try again in a moment.";
   else if (status === 400) message ??= "The model service rejected this message.";

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import needs_chromium, open_page, request_body, send_message, violations
 from tests.support.processes import Simulator, local_app
-from tests.support.upstreams import CALLER_KEY, Gateway
+from tests.support.upstreams import CALLER_KEY, Gateway, Upstreams
 
 INJECTION = """<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2"> [a](javascript:hacked=3)
 ```html
@@ -119,9 +119,9 @@ class TestCallerKeys:
         expect(key).to_be_focused()
         key.fill("an-unknown-caller-key")
         key.press("Enter")
-        expect(page.get_by_text("The app rejected this key.")).to_be_visible()
+        expect(page.get_by_text("This caller key is not valid.")).to_be_visible()
         key.fill(CALLER_KEY)
-        page.get_by_role("button", name="Use key").click()
+        page.get_by_role("button", name="Continue").click()
         expect(key).to_be_hidden()
         send_message(page, "Hello")
         expect(page.get_by_text("first token after")).to_be_visible()
@@ -133,6 +133,34 @@ class TestCallerKeys:
         other = page.context.new_page()
         other.goto(url)
         expect(other.get_by_label("Caller key")).to_be_visible()
+
+    def test_a_token_takes_the_place_of_a_key(
+        self, page: Page, gateway: Gateway, shared_model: Simulator, upstreams: Upstreams
+    ) -> None:
+        entra, settings = upstreams.entra()
+        gateway.configure(shared_model.url, CALLER_KEYS="", **settings)
+        page.goto(f"{gateway.app.url}/api/playground")
+        key, hint = page.get_by_label("Caller key or token"), page.locator("#key-hint")
+        for rejected, message in [
+            (entra.mint(claims={"exp": 1}), "not valid here: expired. Enter a new one."),
+            (entra.mint(claims={"roles": []}), "lacks the role for this app."),
+            ("no-token", "An Entra ID token for this app is needed"),
+        ]:
+            key.fill(rejected)
+            key.press("Enter")
+            expect(hint).to_contain_text(message)
+        token = entra.mint(claims={"groups": "g" * 4000})
+        assert len(token) > 4000
+        key.fill(token)
+        key.press("Enter")
+        expect(key).to_be_hidden()
+        entra.rotate(drop=True)
+        gateway.configure(shared_model.url, CALLER_KEYS="", **settings)
+        send_message(page, "A long message")
+        expect(hint).to_have_text("This Entra ID token is not valid here. Enter a new one.")
+        expect(page.get_by_role("textbox", name="Message")).to_have_value("A long message")
+        assert token not in page.evaluate("JSON.stringify(sessionStorage)")
+        entra.http.close()
 
     def test_the_message_is_kept_if_a_key_becomes_necessary(
         self, page: Page, gateway: Gateway, shared_model: Simulator
