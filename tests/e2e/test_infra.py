@@ -361,7 +361,7 @@ class TestDeployments:
     @pytest.mark.parametrize("name", SETS)
     def test_every_setting_exists(self, deployments: Deployments, name: str) -> None:
         example = json.loads((PROJECT / "local.settings.json.example").read_text())
-        assert set(deployments[name].app_settings()) <= set(example["Values"]) | FOREIGN_SETTINGS | set(TOKEN_SETTINGS)
+        assert set(deployments[name].app_settings()) <= set(example["Values"]) | FOREIGN_SETTINGS
 
     @pytest.mark.parametrize("name", SETS)
     def test_every_model_is_the_operators_choice_or_has_a_date(self, deployments: Deployments, name: str) -> None:
