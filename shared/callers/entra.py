@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 LEEWAY = 60
 # A header that brings its own key comes from a forger: Entra ID's tokens refer to their key by its id.
 KEY_HEADERS = {"crit", "jku", "jwk", "x5c", "x5u"}
-# PyJWT converts claims of other types, so `problem` checks them instead.
+# PyJWT converts claims of other types, so `check` does it instead.
 ONLY_SIGNATURE: Options = {
     "verify_aud": False,
     "verify_exp": False,
