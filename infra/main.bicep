@@ -13,7 +13,7 @@ param environmentName string
     usageName: ['OpenAI.GlobalStandard.gpt-5.4-mini,50', 'OpenAI.GlobalStandard.text-embedding-3-small,50']
   }
 })
-@description('The region of all resources.')
+@description('The region of all resources, unless the models have another one.')
 param location string
 
 @description('The principal that deploys. It may call new models, and read the caller keys. Empty: only the app may.')
@@ -98,15 +98,18 @@ param maximumInstances int = 100
 @minValue(0)
 param alwaysReadyInstances int = 0
 
-@description('The number of days for which Application Insights keeps logs.')
-@minValue(30)
+// Application Insights keeps its tables for 90 days at least. https://learn.microsoft.com/azure/azure-monitor/logs/data-retention-configure
+@description('The number of days for which the workspace keeps logs.')
+@minValue(90)
 @maxValue(730)
-param logRetentionDays int = 30
+param logRetentionDays int = 90
 
 var models = loadJsonContent('models.json')
 var token = uniqueString(subscription().id, environmentName, location)
 var tags = { 'azd-env-name': environmentName }
-var modelRegion = empty(modelLocation) ? location : modelLocation
+// Regions may be written like 'Sweden Central', and names of accounts end in them.
+var modelRegion = toLower(replace(empty(modelLocation) ? location : modelLocation, ' ', ''))
+var failoverRegion = toLower(replace(failoverLocation, ' ', ''))
 var identityName = 'id-func-${token}'
 var storageName = 'st${token}'
 var insightsName = 'appi-${token}'
@@ -124,12 +127,21 @@ var embeddings = {
 }
 var newNames = concat(
   [embeddings.name],
-  map(union([chat.model], models.chat.formerNames), alias => '${alias}=${chat.name}'),
-  map(union([embeddings.model], models.embeddings.formerNames), alias => '${alias}=${embeddings.name}')
+  map(union([chat.model, models.chat.model], models.chat.formerNames), alias => '${alias}=${chat.name}'),
+  map(
+    union([embeddings.model, models.embeddings.model], models.embeddings.formerNames),
+    alias => '${alias}=${embeddings.name}'
+  )
 )
 
 var useExisting = !empty(existingAccountName)
-var useFailover = !empty(failoverLocation) && (!useExisting || fail('FAILOVER_LOCATION needs a new account: unset it, or unset EXISTING_OPENAI_ACCOUNT.'))
+var useFailover = empty(failoverRegion)
+  ? false
+  : useExisting
+      ? fail('FAILOVER_LOCATION needs a new account: unset it, or unset EXISTING_OPENAI_ACCOUNT.')
+      : failoverRegion == modelRegion
+          ? fail('Set FAILOVER_LOCATION to another region than that of the models, or unset it.')
+          : true
 var existingGroup = useExisting && empty(existingAccountResourceGroup)
   ? fail('Set EXISTING_OPENAI_RESOURCE_GROUP to the resource group of the account.')
   : existingAccountResourceGroup
@@ -184,8 +196,8 @@ module model 'model.bicep' = if (!useExisting) {
 module failoverModel 'model.bicep' = if (useFailover) {
   scope: group
   params: {
-    name: 'oai-${token}-${failoverLocation}'
-    location: failoverLocation
+    name: 'oai-${token}-${failoverRegion}'
+    location: failoverRegion
     tags: tags
     deployments: [chat, embeddings]
     capacity: modelCapacity

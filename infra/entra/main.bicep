@@ -1,5 +1,5 @@
 // An app registration whose tokens the app accepts, and the callers that may get them. A deployment of its own, because many
-// may create the resources of `azd up`, and not this.
+// people who may run `azd up` may not register apps.
 targetScope = 'subscription'
 
 extension microsoftGraphV1
@@ -43,7 +43,7 @@ resource registration 'Microsoft.Graph/applications@v1.0' = {
       {
         id: roleId
         value: role
-        type: 'User'
+        type: 'Admin'
         adminConsentDisplayName: title
         adminConsentDescription: explanation
         isEnabled: true
@@ -56,7 +56,7 @@ resource registration 'Microsoft.Graph/applications@v1.0' = {
 
 resource principal 'Microsoft.Graph/servicePrincipals@v1.0' = {
   appId: registration.appId
-  // Without the role, nobody gets a token.
+  // Only assigned callers get a token, and Global Administrators. The app checks the role in any case.
   appRoleAssignmentRequired: true
 }
 

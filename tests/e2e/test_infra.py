@@ -111,7 +111,7 @@ SETS = {
     "default": ({}, DEFAULT),
     "two regions": ({"FAILOVER_LOCATION": "eastus2"}, DEFAULT | region("eastus2", "app", "User")),
     "models in another region": (
-        {"MODEL_LOCATION": "eastus2"},
+        {"MODEL_LOCATION": "East US 2"},
         {*ALWAYS, *region("eastus2", "app", "User"), DEPLOYER_READS},
     ),
     "no principal, without azd": ({"AZURE_PRINCIPAL_ID": ""}, ALWAYS | region("swedencentral", "app")),
@@ -143,7 +143,7 @@ SETS = {
             "INSTANCE_MEMORY_MB": "512",
             "MODEL_CAPACITY": "9",
             "MODEL_SKU": "DataZoneStandard",
-            "LOG_RETENTION_DAYS": "90",
+            "LOG_RETENTION_DAYS": "180",
         },
         DEFAULT,
     ),
@@ -377,6 +377,7 @@ class TestDeployments:
         names = found.settings().deployments
         for role, model in MODELS.items():
             assert names[role] == role
+            assert names[model["model"]] == role
             assert {names[former] for former in model["formerNames"]} <= {role}
         for item in found.of_type("accounts/deployments"):
             assert names[item["properties"]["model"]["name"]] == item["name"].rpartition("/")[2]
@@ -424,7 +425,7 @@ class TestDeployments:
         }
         skus = [item["sku"] for item in found.of_type("accounts/deployments")]
         assert skus == [{"name": "DataZoneStandard", "capacity": 9}] * 2
-        assert found.of_type("workspaces")[0]["properties"]["retentionInDays"] == 90
+        assert found.of_type("workspaces")[0]["properties"]["retentionInDays"] == 180
         assert deployments["dated API version"].app_settings()["AZURE_OPENAI_API_VERSION"] == "2024-10-21"
 
     def test_a_model_without_a_version_gets_azures_default_version(self, deployments: Deployments) -> None:
@@ -449,6 +450,7 @@ class TestDeployments:
             ({**EXISTING, "EXISTING_OPENAI_RESOURCE_GROUP": ""}, "Set EXISTING_OPENAI_RESOURCE_GROUP"),
             ({**EXISTING, "CHAT_DEPLOYMENT": ""}, "Set CHAT_DEPLOYMENT"),
             ({**EXISTING, "FAILOVER_LOCATION": "eastus2"}, "FAILOVER_LOCATION needs a new account"),
+            ({"FAILOVER_LOCATION": "Sweden Central"}, "Set FAILOVER_LOCATION to another region"),
             ({**TOKENS, "CALLER_AUDIENCE": ""}, "Set CALLER_AUDIENCE"),
             ({**BOTH, "CALLER_AUDIENCE": ""}, "Set CALLER_AUDIENCE"),
             ({"CALLER_AUTHENTICATION": "token"}, "'both' | 'keys' | 'tokens'"),

@@ -38,10 +38,7 @@ def compiled(module: str = "") -> Json:
 
 
 def parameters(**variables: str) -> Json:
-    """Return the parameters that azd makes of its environment's `variables` and infra/main.parameters.json.
-
-    azd leaves a parameter without a value to the template's default, and asks for it if there is none.
-    """
+    """Return the parameters that azd makes of its environment's `variables` and infra/main.parameters.json."""
     given = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
     types = compiled()["parameters"]
     values: Json = {}
