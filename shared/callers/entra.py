@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds by which clocks may differ.
 LEEWAY = 60
-# A header that brings its own key comes from a forger: Entra ID's tokens refer to their key by its id.
-KEY_HEADERS = {"crit", "jku", "jwk", "x5c", "x5u"}
+# Entra ID's tokens never have these. Most of them would bring a key of the sender's.
+FORBIDDEN_HEADERS = {"crit", "jku", "jwk", "x5c", "x5u"}
 # PyJWT converts claims of other types, so `check` does it instead.
 ONLY_SIGNATURE: Options = {
     "verify_aud": False,
@@ -39,7 +39,7 @@ TYPES = {"aud": str, "exp": int, "iss": str, "nbf": int, "oid": str, "tid": str,
 # The claim with the client id, by the version of the token. ID tokens have neither.
 CLIENT_ID = {"1.0": "appid", "2.0": "azp"}
 # Checked tokens that are remembered. One takes about 300 bytes.
-MOST_TOKENS = 10_000
+MAX_REMEMBERED = 10_000
 
 
 class TokenCheck:
@@ -63,31 +63,31 @@ class TokenCheck:
         if self.clock() < expiry and withdrawn == self.keys.withdrawn:
             self.keys.refresh_if_due()
             return name
-        try:
-            claims = await self.claims_of(token, header)
-        except jwt.PyJWTError as exc:
-            # The exception's text may quote the token.
-            raise rejected(type(exc).__name__) from None
+        claims = await self.claims_of(token, header)
         name = self.caller_in(claims)
         self.checked.pop(digest, None)
-        if len(self.checked) >= MOST_TOKENS:
+        if len(self.checked) >= MAX_REMEMBERED:
             del self.checked[next(iter(self.checked))]
         self.checked[digest] = name, claims["exp"], self.keys.withdrawn
         return name
 
     async def claims_of(self, token: str, header: dict[str, Any]) -> dict[str, Any]:
-        """Return the claims of `token`, if its signature is valid. Raise `PyJWTError` or `SigningKeysUnavailable`."""
+        """Return the claims of `token`, if its signature is valid. Raise `InvalidToken` or `SigningKeysUnavailable`."""
         key_id = header.get("kid")
-        if header.get("alg") != ALGORITHM or not isinstance(key_id, str) or header.keys() & KEY_HEADERS:
-            raise jwt.InvalidAlgorithmError
+        if header.get("alg") != ALGORITHM or not isinstance(key_id, str) or header.keys() & FORBIDDEN_HEADERS:
+            raise rejected("its header is not one of Entra ID's")
         key = await self.keys.key_of(key_id)
         if key is None:
-            raise jwt.InvalidKeyError
-        claims: dict[str, Any] = jwt.decode(token, key, [ALGORITHM], options=ONLY_SIGNATURE)
+            raise rejected("unknown signing key")
+        try:
+            claims: dict[str, Any] = jwt.decode(token, key, [ALGORITHM], options=ONLY_SIGNATURE)
+        except jwt.PyJWTError as exc:
+            # The exception's text may quote the token.
+            raise rejected(type(exc).__name__) from None
         return claims
 
     def caller_in(self, claims: dict[str, Any]) -> str:
-        """Return the name of the caller whom the token with these claims is for. Raise `InvalidToken` or `MissingRole`."""
+        """Return the name of the caller that the claims identify. Raise `InvalidToken` or `MissingRole`."""
         self.check(claims)
         settings, user = self.settings, claims["oid"].lower()
         client = claims[CLIENT_ID[claims["ver"]]].lower()

@@ -1,7 +1,6 @@
 """Find the caller behind a request of the OpenAI API."""
 
 import base64
-import binascii
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -47,8 +46,8 @@ class Callers:
             raise Unauthorized(f"{self.accepted} Function keys do not open this route.")
         if name := caller_with(presented, settings):
             return name
-        headers = {text: header for text in presented if (header := header_of(text))}
-        if not headers:
+        token = next(((text, header) for text in presented if (header := header_of(text))), None)
+        if token is None:
             raise Unauthorized(
                 "This caller key is not valid. Ask the app's operator for one of its CALLER_KEYS."
                 if settings.caller_keys
@@ -56,7 +55,7 @@ class Callers:
             )
         if self.tokens is None:
             raise Unauthorized("This app takes caller keys, not Entra ID tokens. Ask the app's operator for a key.")
-        return await self.tokens.caller_of(*next(iter(headers.items())))
+        return await self.tokens.caller_of(*token)
 
     @property
     def accepted(self) -> str:
@@ -88,6 +87,6 @@ def header_of(text: str) -> dict[str, Any] | None:
     part = text.partition(".")[0]
     try:
         header = msgspec.json.decode(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except (binascii.Error, ValueError, *INVALID_JSON):
+    except (ValueError, *INVALID_JSON):
         return None
     return header if isinstance(header, dict) and "alg" in header else None

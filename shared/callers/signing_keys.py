@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 # Entra ID signs with no other. With a list of several, an attacker could choose the weakest.
 ALGORITHM = "RS256"
+# Bits.
 SMALLEST_KEY = 2048
 # All in seconds. Entra ID may replace its keys at any time, and recommends to look once a day.
 REFRESH_INTERVAL = 3600.0
@@ -42,15 +43,16 @@ class SigningKeys:
         self.clock = clock
         self.keys: dict[str, RSAPublicKey] = {}
         self.withdrawn = 0
-        """Counts the fetches without a key that the one before had. Tokens that were checked before are unchecked then."""
+        """The number of fetches that dropped a key. Tokens that were checked before such a fetch are checked again."""
         self.tried_at = -math.inf
         self.has_failed = False
         self.request: asyncio.Task[None] | None = None
 
     async def key_of(self, key_id: str) -> RSAPublicKey | None:
-        """Return the key, or None if the tenant has no such key. Raise `SigningKeysUnavailable` if that is unknown.
+        """Return the key, or None if the tenant has no such key.
 
-        Only an unknown id waits for a fetch, of which there is one a minute, however many tokens have unknown ids.
+        Raise `SigningKeysUnavailable` if the keys cannot be fetched. Only an unknown id waits for a fetch, of which there is
+        one a minute, however many tokens have unknown ids.
         """
         self.refresh_if_due()
         if key_id not in self.keys:

@@ -117,7 +117,7 @@ class Settings:
             identity_client_id=identity_client_id,
             token_scope=reader.text("AZURE_OPENAI_TOKEN_SCOPE") or token_scope(reader, origins if use_identity else []),
             caller_keys=keys,
-            entra=entra_settings(reader, environ, {key.name for key in keys}),
+            entra=entra_settings(reader, {key.name for key in keys}),
             request_timeout=reader.seconds("REQUEST_TIMEOUT_SECONDS", 200),
             attempt_timeout=reader.seconds("ATTEMPT_TIMEOUT_SECONDS", 100),
             stream_idle=reader.seconds("STREAM_IDLE_SECONDS", 600),

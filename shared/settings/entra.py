@@ -49,7 +49,7 @@ class EntraSettings:
     """The origin of the URLs from which tokens and signing keys come."""
 
 
-def entra_settings(reader: SettingsReader, environ: Mapping[str, str], key_names: Collection[str]) -> EntraSettings | None:
+def entra_settings(reader: SettingsReader, key_names: Collection[str]) -> EntraSettings | None:
     """Return the settings, or None if no tenant is configured. `key_names` are the callers that have keys."""
     given = [name for name in (*NEEDED, *OPTIONAL) if reader.text(name) or name in reader.problems]
     if not given:
@@ -63,7 +63,7 @@ def entra_settings(reader: SettingsReader, environ: Mapping[str, str], key_names
             reader.problems["CALLER_NAMES"] = f"names {name!r}, which CALLER_KEYS has, too; give every caller one name"
         if names.setdefault(identifier, name) != name:
             reader.problems["CALLER_NAMES"] = f"gives {identifier} two names; name it once"
-    authority = environ.get("AZURE_AUTHORITY_HOST", "").strip() or PUBLIC_AUTHORITY
+    authority = reader.environ.get("AZURE_AUTHORITY_HOST", "").strip() or PUBLIC_AUTHORITY
     return EntraSettings(
         tenant_id=reader.parsed("CALLER_TENANT_ID", tenant_id) or "",
         audiences=tuple(reader.items("CALLER_AUDIENCE", audience)),

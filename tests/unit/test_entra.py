@@ -306,7 +306,7 @@ class TestCheckedTokens:
     async def test_the_number_of_remembered_tokens_is_limited(
         self, check: TokenCheck, issuer: TokenIssuer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("shared.callers.entra.MOST_TOKENS", 2)
+        monkeypatch.setattr("shared.callers.entra.MAX_REMEMBERED", 2)
         tokens = [issuer.mint() for _ in range(3)]
         for token in tokens:
             await caller_of(check, token)
