@@ -52,6 +52,8 @@ class EntraSimulator:
     async def handle(self, request: web.Request) -> web.Response:
         async with self.journal.recording(request) as entry:
             response = self.respond(request, await self.journal.next_script())
+            # As many servers do, compress the response if the client accepts that.
+            response.enable_compression()
             entry.status = response.status
             return response
 

@@ -38,6 +38,8 @@ ONLY_SIGNATURE: Options = {
 TYPES = {"aud": str, "exp": int, "iss": str, "nbf": int, "oid": str, "tid": str, "ver": str}
 # The claim with the client id, by the version of the token. ID tokens have neither.
 CLIENT_ID = {"1.0": "appid", "2.0": "azp"}
+# In characters. PyJWT's time grows with the length, also for tokens that are forged. Entra ID's have about 2,000.
+LONGEST_TOKEN = 16_384
 # Checked tokens that are remembered. One takes about 300 bytes.
 MAX_REMEMBERED = 10_000
 
@@ -58,10 +60,10 @@ class TokenCheck:
 
         Raise `InvalidToken`, `MissingRole` or `SigningKeysUnavailable`.
         """
+        await self.keys.refresh()
         digest = hashlib.sha256(token.encode("latin-1")).digest()
         name, expiry, withdrawn = self.checked.get(digest, ("", 0, 0))
         if self.clock() < expiry and withdrawn == self.keys.withdrawn:
-            self.keys.refresh_if_due()
             return name
         claims = await self.claims_of(token, header)
         name = self.caller_in(claims)
@@ -73,6 +75,8 @@ class TokenCheck:
 
     async def claims_of(self, token: str, header: dict[str, Any]) -> dict[str, Any]:
         """Return the claims of `token`, if its signature is valid. Raise `InvalidToken` or `SigningKeysUnavailable`."""
+        if len(token) > LONGEST_TOKEN:
+            raise rejected("too long")
         key_id = header.get("kid")
         if header.get("alg") != ALGORITHM or not isinstance(key_id, str) or header.keys() & FORBIDDEN_HEADERS:
             raise rejected("its header is not one of Entra ID's")

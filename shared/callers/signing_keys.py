@@ -22,15 +22,17 @@ logger = logging.getLogger(__name__)
 
 # Entra ID signs with no other. With a list of several, an attacker could choose the weakest.
 ALGORITHM = "RS256"
-# Bits.
-SMALLEST_KEY = 2048
-# All in seconds. Entra ID may replace its keys at any time, and recommends to look once a day.
+# Bits. Larger keys would make checking a signature slow.
+SMALLEST_KEY, LARGEST_KEY = 2048, 4096
+# All in seconds. Entra ID may replace its keys at any time, and recommends to look once a day. So keys that are older, in a
+# process that had no calls, wait for a fetch.
 REFRESH_INTERVAL = 3600.0
+MAX_AGE = 86400.0
 RETRY_INTERVAL = 60.0
 COLD_RETRY_INTERVAL = 5.0
 DEADLINE = 5.0
 # Bytes. The key sets of Entra ID have about 20 kB.
-LARGEST_KEY_SET = 1024 * 1024
+LARGEST_KEY_SET = 256 * 1024
 
 
 class SigningKeys:
@@ -44,6 +46,7 @@ class SigningKeys:
         self.keys: dict[str, RSAPublicKey] = {}
         self.withdrawn = 0
         """The number of fetches that dropped a key. Tokens that were checked before such a fetch are checked again."""
+        self.fetched_at = -math.inf
         self.tried_at = -math.inf
         self.has_failed = False
         self.request: asyncio.Task[None] | None = None
@@ -54,7 +57,6 @@ class SigningKeys:
         Raise `SigningKeysUnavailable` if the keys cannot be fetched. Only an unknown id waits for a fetch, of which there is
         one a minute, however many tokens have unknown ids.
         """
-        self.refresh_if_due()
         if key_id not in self.keys:
             interval = RETRY_INTERVAL if self.keys else COLD_RETRY_INTERVAL
             if self.request or self.clock() >= self.tried_at + interval:
@@ -63,10 +65,13 @@ class SigningKeys:
                 raise SigningKeysUnavailable
         return self.keys.get(key_id)
 
-    def refresh_if_due(self) -> None:
-        """Start a fetch in the background if the keys are old."""
-        if self.keys and self.clock() >= self.tried_at + (RETRY_INTERVAL if self.has_failed else REFRESH_INTERVAL):
+    async def refresh(self) -> None:
+        """Start a fetch in the background if the keys are old, and wait for it only if they are very old."""
+        now = self.clock()
+        if self.keys and now >= self.tried_at + (RETRY_INTERVAL if self.has_failed else REFRESH_INTERVAL):
             self.current_request()
+        if self.keys and self.request and now >= self.fetched_at + MAX_AGE:
+            await asyncio.shield(self.request)
 
     def current_request(self) -> asyncio.Task[None]:
         """Return the fetch in progress, or start one."""
@@ -87,14 +92,19 @@ class SigningKeys:
             logger.error("The signing keys of Entra ID could not be fetched. %s %s. %s", advice, self.url, cause)
         else:
             self.has_failed = False
-            self.withdrawn += not self.keys.keys() <= keys.keys()
+            self.fetched_at = self.clock()
+            self.withdrawn += any(keys.get(key_id) != key for key_id, key in self.keys.items())
             self.keys = keys
         finally:
+            # Once more, because a fetch that times out takes as long as the pause after it.
+            self.tried_at = self.clock()
             self.request = None
 
     async def key_set(self) -> bytes:
         """Return the body of the key set. Raise `ValueError` if it is not one."""
-        response = await self.http.send(self.http.build_request("GET", self.url), stream=True)
+        response = await self.http.send(
+            self.http.build_request("GET", self.url, headers={"accept-encoding": "identity"}), stream=True
+        )
         body = b""
         try:
             if response.status_code != 200:
@@ -116,10 +126,15 @@ def public_keys(body: bytes) -> dict[str, RSAPublicKey]:
         if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
             continue
         try:
-            key = jwt.PyJWK(entry, ALGORITHM)
+            # Without the fields of a private key, which would take time to check.
+            key = jwt.PyJWK({name: entry[name] for name in ("kty", "kid", "n", "e")}, ALGORITHM)
         except (jwt.PyJWTError, ValueError, TypeError, KeyError):
             continue
-        if isinstance(key.key_id, str) and isinstance(key.key, RSAPublicKey) and key.key.key_size >= SMALLEST_KEY:
+        if (
+            isinstance(key.key_id, str)
+            and isinstance(key.key, RSAPublicKey)
+            and SMALLEST_KEY <= key.key.key_size <= LARGEST_KEY
+        ):
             keys[key.key_id] = key.key
     if not keys:
         raise ValueError("The response has no signing keys.")

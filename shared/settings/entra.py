@@ -21,13 +21,15 @@ AZURE_DOMAINS = (
     "microsoft.us",
     "windows.net",
     "office.com",
+    "office365.com",
 )
-# The ids that the Microsoft Graph, Azure Resource Manager and Cognitive Services have in every tenant.
+# The ids that the Microsoft Graph, Azure Resource Manager, Cognitive Services and Foundry have in every tenant.
 # https://learn.microsoft.com/troubleshoot/entra/entra-id/governance/verify-first-party-apps-sign-in
 AZURE_APPS = (
     "00000003-0000-0000-c000-000000000000",
     "797f4846-ba00-4fd7-ba43-dac1f8f63013",
     "7d312290-28c8-473c-a0ed-8e53749b6d6d",
+    "18a66f5f-dbdf-4c17-9dd7-1634712a9cbe",
 )
 PUBLIC_AUTHORITY = "https://login.microsoftonline.com"
 DEFAULT_ROLE = "Model.Invoke"
@@ -84,14 +86,19 @@ def tenant_id(text: str) -> str:
 
 def audience(text: str) -> str:
     """Return an audience of the app's registration: its client id, or an identifier URI such as api://NAME."""
-    host = urlsplit(text).hostname or text.partition("/")[0].lower()
-    if text.lower() in AZURE_APPS or any(host == domain or host.endswith(f".{domain}") for domain in AZURE_DOMAINS):
+    try:
+        host = (urlsplit(text).hostname or text.partition("/")[0].lower()).rstrip(".")
+    except ValueError:
+        host = ""
+    if host in AZURE_APPS or any(host == domain or host.endswith(f".{domain}") for domain in AZURE_DOMAINS):
         raise ValueError(
             f"{text!r} is an audience of Azure's own; use the client id of a registration for this app, or its api:// URI"
         )
+    if text.endswith("/.default"):
+        raise ValueError(f"{quoted(text)} is a scope; leave out its end, /.default")
     if GUID.fullmatch(text):
         return text.lower()
-    if "://" not in text:
+    if "://" not in text or not host:
         raise ValueError(f"{quoted(text)} is neither a client id nor a URI such as api://NAME")
     return printable(text)
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from local.serving import Servers
 from local.simulator.entra import EntraSimulator
 from local.simulator.tokens import API_CLIENT_ID, CALLER_CLIENT_ID, CALLER_OBJECT_ID, TokenIssuer
-from shared.callers.entra import LEEWAY, TokenCheck
+from shared.callers.entra import LEEWAY, LONGEST_TOKEN, TokenCheck
 from shared.callers.identify import header_of
 from shared.callers.signing_keys import REFRESH_INTERVAL, public_keys
 from shared.errors import GatewayError, InvalidToken, MissingRole
@@ -131,6 +131,7 @@ FORGERIES: dict[str, tuple[Callable[[TokenIssuer], str], type[GatewayError], str
     "no signature": (lambda i: i.mint().rpartition(".")[0] + ".", InvalidToken, ""),
     "two parts": (lambda i: i.mint().rpartition(".")[0], InvalidToken, ""),
     "five parts": (lambda i: i.mint() + ".a.b", InvalidToken, ""),
+    "too long": (lambda i: i.mint(claims={"a": "a" * LONGEST_TOKEN}), InvalidToken, ""),
     "one character less": (lambda i: i.mint()[:-3], InvalidToken, ""),
     "two audiences": (lambda i: i.mint(claims={"aud": [API_CLIENT_ID, OTHER_ID]}), InvalidToken, ""),
     "a list with the audience": (lambda i: i.mint(claims={"aud": [API_CLIENT_ID]}), InvalidToken, ""),
@@ -317,11 +318,11 @@ class TestCheckedTokens:
         issuer.authority = check.settings.authority
         token = issuer.mint()
         check.keys.keys = public_keys(json.dumps(issuer.key_set()).encode())
+        check.keys.tried_at = check.keys.fetched_at = check.keys.clock()
         assert await caller_of(check, token)
         # The simulator does not have that key.
-        check.keys.clock = lambda: REFRESH_INTERVAL
-        check.keys.tried_at = 0
-        check.keys.refresh_if_due()
+        check.keys.tried_at -= REFRESH_INTERVAL
+        await check.keys.refresh()
         assert check.keys.request
         await check.keys.request
         with pytest.raises(InvalidToken):

@@ -8,13 +8,14 @@ from contextlib import aclosing
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from jwt.algorithms import RSAAlgorithm
+from jwt.utils import base64url_encode
 
 from local.serving import Servers
 from local.simulator.entra import EntraSimulator
 from local.simulator.tokens import API_CLIENT_ID, TokenIssuer
 from shared.callers.entra import TokenCheck
 from shared.callers.identify import header_of
-from shared.callers.signing_keys import COLD_RETRY_INTERVAL, REFRESH_INTERVAL, RETRY_INTERVAL, public_keys
+from shared.callers.signing_keys import COLD_RETRY_INTERVAL, MAX_AGE, REFRESH_INTERVAL, RETRY_INTERVAL, public_keys
 from shared.errors import InvalidToken, SigningKeysUnavailable
 from shared.settings.entra import EntraSettings
 from shared.upstream.transport import HttpClient
@@ -159,6 +160,38 @@ async def test_garbage_keeps_the_last_good_keys(
     assert not entra.check.keys.has_failed
 
 
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_keys_that_are_older_than_a_day_wait_for_a_fetch(entra: Entra, remembered: bool) -> None:
+    seen, token = entra.issuer.mint(), entra.issuer.mint()
+    await entra.call(seen)
+    entra.issuer.rotate(drop=True)
+    entra.time += MAX_AGE
+    with pytest.raises(InvalidToken):
+        await entra.call(seen if remembered else token)
+    assert entra.fetches == 2
+
+
+async def test_keys_that_are_older_than_a_day_still_count_if_no_others_can_be_fetched(entra: Entra) -> None:
+    seen = entra.issuer.mint()
+    await entra.call(seen)
+    entra.time += MAX_AGE
+    entra.script(status=500)
+    await entra.call(seen)
+    await entra.call()
+    assert entra.fetches == 2
+
+
+async def test_another_key_of_the_same_id_ends_the_tokens_of_the_first(entra: Entra) -> None:
+    seen = entra.issuer.mint()
+    await entra.call(seen)
+    (key_id,) = entra.issuer.keys
+    entra.issuer.keys[key_id] = generate_private_key(65537, 2048)
+    entra.time += MAX_AGE
+    with pytest.raises(InvalidToken):
+        await entra.call(seen)
+    await entra.call()
+
+
 async def test_a_token_with_an_unknown_key_gets_503_while_no_keys_can_be_fetched(entra: Entra) -> None:
     await entra.call()
     entra.time += RETRY_INTERVAL
@@ -190,7 +223,26 @@ async def test_a_slow_server_gives_503_after_the_deadline(entra: Entra, monkeypa
     entra.script(hang=True)
     with pytest.raises(SigningKeysUnavailable):
         await entra.call()
+    # For a while, the next callers do not wait again.
+    entra.time += COLD_RETRY_INTERVAL - 1
+    with pytest.raises(SigningKeysUnavailable):
+        await entra.call()
+    assert entra.fetches == 1
     entra.simulator.journal.permits.release()
+
+
+async def test_a_pause_begins_when_a_fetch_ends(entra: Entra) -> None:
+    entra.script(hang=True, status=500)
+    call = asyncio.create_task(entra.call())
+    journal = entra.simulator.journal
+    async with journal.changed:
+        await journal.changed.wait_for(lambda: entra.fetches)
+    entra.time += COLD_RETRY_INTERVAL
+    journal.permits.release()
+    for waiting in (call, entra.call()):
+        with pytest.raises(SigningKeysUnavailable):
+            await waiting
+    assert entra.fetches == 1
 
 
 async def test_a_caller_who_disconnects_does_not_end_the_fetch_of_the_others(entra: Entra) -> None:
@@ -210,11 +262,13 @@ async def test_only_keys_for_signatures_count() -> None:
         key = RSAAlgorithm.to_jwk(generate_private_key(65537, bits).public_key(), as_dict=True)
         return {"kty": "RSA", "n": key["n"], "e": key["e"], "use": "sig", "kid": "a"} | fields
 
-    entries = [
-        entry(),
+    huge = base64url_encode((2**8191 + 1).to_bytes(1024)).decode()
+    good = [entry(), entry(kid="d", alg="RS256"), entry(kid="e", x5t="f"), entry(kid="g", d="AQAB", p="AQAB")]
+    bad = [
         entry(kid="b", use="enc"),
         entry(1024, kid="c"),
-        entry(kid="d", alg="RS256"),
-        entry(kid="e", x5t="f"),
+        entry(kid="h", n=huge),
+        entry(kid="i", kty="EC"),
+        entry(kid="j", e="AQ"),
     ]
-    assert set(public_keys(json.dumps({"keys": entries}).encode())) == {"a", "d", "e"}
+    assert set(public_keys(json.dumps({"keys": good + bad}).encode())) == {"a", "d", "e", "g"}
