@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from infra import check_dates
 from infra.check_dates import expiring
 from shared.settings import Settings
 from tests.support.bicep import INFRA, SUBSCRIPTION, TENANT, bicep, compiled, needs_bicep, parameters, snapshot
@@ -505,6 +506,14 @@ class TestModels:
             "embeddings": {"model": "b", "version": "1", "retires": "2027-04-15", "source": "page"},
         }
         assert len(expiring(models, date.fromisoformat(today))) == expected
+
+    @needs_bicep
+    def test_the_check_warns_of_old_api_versions(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shutil.copytree(INFRA, tmp_path, dirs_exist_ok=True)
+        vault = tmp_path / "vault.bicep"
+        vault.write_text(re.sub(r"vaults@[\d-]+", "vaults@2022-07-01", vault.read_text()))
+        monkeypatch.setattr(check_dates, "INFRA", tmp_path)
+        assert "Warning use-recent-api-versions" in check_dates.old_api_versions()
 
     def test_no_other_file_names_a_model_that_retires(self) -> None:
         names = {name for model in MODELS.values() for name in (model["model"], *model["formerNames"])}
