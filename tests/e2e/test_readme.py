@@ -97,14 +97,14 @@ def test_the_command_without_make_is_the_one_that_make_runs() -> None:
 
 @pytest.mark.parametrize("program", blocks("python", GUIDES))
 def test_python_programs_run(app: LocalApp, environ: dict[str, str], program: str) -> None:
-    chat = 'client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "a"}])'
-    calls = {
-        "OpenAI": chat,
-        "AzureOpenAI": chat,
-        "ChatOpenAI": 'print(chat.invoke("Hi"), len(embeddings.embed_query("Hi")))',
-    }
-    call = next((call for name, call in calls.items() if f"import {name}" in program), "")
-    code = f"{filled_in(program, app)}\n{call}"
+    calls = [
+        f'{client}.chat.completions.create(model="chat", messages=[{{"role": "user", "content": "a"}}])'
+        for client in re.findall(r"^(\w+) = (?:Azure)?OpenAI\(", program, re.MULTILINE)
+    ]
+    if "import ChatOpenAI" in program:
+        calls = ['print(chat.invoke("Hi"), len(embeddings.embed_query("Hi")))']
+    assert calls
+    code = "\n".join([filled_in(program, app), *calls])
     run = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=TIMEOUT)
     assert run.returncode == 0, run.stderr
 
