@@ -66,11 +66,11 @@ class SigningKeys:
         return self.keys.get(key_id)
 
     async def refresh(self) -> None:
-        """Start a fetch in the background if the keys are old, and wait for it only if they are very old."""
+        """Start a fetch in the background if the keys are old. Wait for it if they are very old, unless fetches fail."""
         now = self.clock()
         if self.keys and now >= self.tried_at + (RETRY_INTERVAL if self.has_failed else REFRESH_INTERVAL):
             self.current_request()
-        if self.keys and self.request and now >= self.fetched_at + MAX_AGE:
+        if self.keys and self.request and now >= self.fetched_at + MAX_AGE and not self.has_failed:
             await asyncio.shield(self.request)
 
     def current_request(self) -> asyncio.Task[None]:

@@ -179,6 +179,14 @@ async def test_keys_that_are_older_than_a_day_still_count_if_no_others_can_be_fe
     await entra.call(seen)
     await entra.call()
     assert entra.fetches == 2
+    # The next fetch, a minute later, delays nobody.
+    entra.time += RETRY_INTERVAL
+    entra.script(hang=True)
+    await entra.call(seen)
+    await entra.call()
+    assert entra.check.keys.request
+    entra.simulator.journal.permits.release()
+    await entra.check.keys.request
 
 
 async def test_another_key_of_the_same_id_ends_the_tokens_of_the_first(entra: Entra) -> None:
