@@ -103,8 +103,12 @@ class MissingRole(GatewayError):
     type = "invalid_request_error"
     code = "missing_role"
 
-    def __init__(self) -> None:
-        super().__init__("This Entra ID token is valid, but it lacks the role for this app. Ask the app's operator for it.")
+    def __init__(self, *, has_role: bool) -> None:
+        super().__init__(
+            "This Entra ID token is valid, but it lacks the scope for this app. Request a token for its scope, api://.../.default."
+            if has_role
+            else "This Entra ID token is valid, but it lacks the role for this app. Ask the app's operator for it."
+        )
 
 
 class ModelNotFound(GatewayError):

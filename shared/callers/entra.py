@@ -100,12 +100,12 @@ class TokenCheck:
         has_role = isinstance(roles, list) and settings.role in roles
         # A scope belongs to the client program, and with the Azure CLI to every user of the tenant. So users need both.
         has_scope = isinstance(scopes, str) and settings.role in scopes.split()
+        name = settings.names.get(user, user) if is_user else settings.names.get(client) or settings.names.get(user, client)
         if not has_role or (is_user and not has_scope):
-            logger.warning("A caller's token was rejected: it has no %s %s", "scope" if has_role else "role", settings.role)
-            raise MissingRole
-        if is_user:
-            return settings.names.get(user, user)
-        return settings.names.get(client) or settings.names.get(user, client)
+            missing = "scope" if has_role else "role"
+            logger.warning("A caller's token was rejected: %s has no %s %s", name, missing, settings.role)
+            raise MissingRole(has_role=has_role)
+        return name
 
     def check(self, claims: dict[str, Any]) -> None:
         """Raise `InvalidToken` unless the claims are those of an access token of this tenant for this app."""

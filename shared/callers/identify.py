@@ -51,7 +51,7 @@ class Callers:
             raise Unauthorized(
                 "This caller key is not valid. Ask the app's operator for one of its CALLER_KEYS."
                 if settings.caller_keys
-                else self.accepted
+                else f"This is not an Entra ID token, and the app takes no keys. {self.accepted}"
             )
         if self.tokens is None:
             raise Unauthorized("This app takes caller keys, not Entra ID tokens. Ask the app's operator for a key.")

@@ -158,10 +158,10 @@ FORGERIES: dict[str, tuple[Callable[[TokenIssuer], str], type[GatewayError], str
     "another role": (lambda i: i.mint(claims={"roles": ["Model.Read"]}), MissingRole, ""),
     "role as a text": (lambda i: i.mint(claims={"roles": ROLE}), MissingRole, ""),
     "a user with the scope and without the role": (lambda i: i.mint(claims={**USER, "roles": None}), MissingRole, ""),
-    "a user with the role and without the scope": (lambda i: i.mint(claims={"scp": "openid"}), MissingRole, ""),
-    "a user with the role and an empty scope": (lambda i: i.mint(claims={"scp": ""}), MissingRole, ""),
-    "a user without scopes": (lambda i: i.mint(claims={"idtyp": "user"}), MissingRole, ""),
-    "a scope that begins with the role": (lambda i: i.mint(claims={"scp": f"{ROLE}.All"}), MissingRole, ""),
+    "a user with the role and without the scope": (lambda i: i.mint(claims={"scp": "openid"}), MissingRole, "scope"),
+    "a user with the role and an empty scope": (lambda i: i.mint(claims={"scp": ""}), MissingRole, "scope"),
+    "a user without scopes": (lambda i: i.mint(claims={"idtyp": "user"}), MissingRole, "scope"),
+    "a scope that begins with the role": (lambda i: i.mint(claims={"scp": f"{ROLE}.All"}), MissingRole, "scope"),
 }
 
 
@@ -176,9 +176,10 @@ class TestForgeries:
         with pytest.raises(error) as caught:
             await caller_of(check, token)
         assert type(caught.value) is error
-        assert caught.value.message.endswith(
-            f": {detail}." if detail else (" here." if error is InvalidToken else " for it.")
-        )
+        if error is MissingRole:
+            assert f"it lacks the {detail or 'role'} for this app" in caught.value.message
+        else:
+            assert caught.value.message.endswith(f" here: {detail}." if detail else " here.")
         assert "A caller's token was rejected" in caplog.text
         leaked = [part for part in token.split(".") if len(part) > 3 and part in caplog.text + caught.value.message]
         assert leaked == []
