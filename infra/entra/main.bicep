@@ -68,6 +68,6 @@ resource mayCall 'Microsoft.Graph/appRoleAssignedTo@v1.0' = [
   }
 ]
 
-output CALLER_TENANT_ID string = tenant().tenantId
-output CALLER_AUDIENCE string = '${identifierUri},${registration.appId}'
-output CALLER_ROLE string = role
+output callerTenantId string = tenant().tenantId
+output callerAudience string = '${identifierUri},${registration.appId}'
+output callerRole string = role
