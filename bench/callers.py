@@ -61,8 +61,7 @@ def main() -> None:
     }
     callers = Callers(Settings.from_env(environ, Path("absent.env")), HttpClient(1))
     assert callers.tokens
-    callers.tokens.keys.keys = public_keys(json.dumps(issuer.key_set()).encode())
-    callers.tokens.keys.tried_at = callers.tokens.keys.clock()
+    callers.tokens.keys.store(public_keys(json.dumps(issuer.key_set()).encode()))
     claims = {"rh": "a" * (SIZE - len(issuer.mint(1)))}
     seen = issuer.mint(1, claims)
     by_key, by_token = finder(callers, KEY), finder(callers, seen)

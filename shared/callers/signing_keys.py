@@ -83,22 +83,24 @@ class SigningKeys:
     async def fetch(self) -> None:
         try:
             async with asyncio.timeout(DEADLINE):
-                keys = public_keys(await self.key_set())
+                self.store(public_keys(await self.key_set()))
         except Exception as exc:
             # Whatever it is, the last good keys stay.
             self.has_failed = True
             cause = str(exc) if isinstance(exc, ValueError | ProxyError) else type(exc).__name__
             advice = "Check CALLER_TENANT_ID, and whether the app may reach"
             logger.error("The signing keys of Entra ID could not be fetched. %s %s. %s", advice, self.url, cause)
-        else:
-            self.has_failed = False
-            self.fetched_at = self.clock()
-            self.withdrawn += any(keys.get(key_id) != key for key_id, key in self.keys.items())
-            self.keys = keys
         finally:
             # Once more, because a fetch that times out takes as long as the pause after it.
             self.tried_at = self.clock()
             self.request = None
+
+    def store(self, keys: dict[str, RSAPublicKey]) -> None:
+        """Replace the keys with those that were fetched now."""
+        self.withdrawn += any(keys.get(key_id) != key for key_id, key in self.keys.items())
+        self.keys = keys
+        self.fetched_at = self.tried_at = self.clock()
+        self.has_failed = False
 
     async def key_set(self) -> bytes:
         """Return the body of the key set. Raise `ValueError` if it is not one."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +50,17 @@ async def check(issuer: TokenIssuer) -> AsyncIterator[TokenCheck]:
     async with Servers() as servers, aclosing(HttpClient(10)) as http:
         await EntraSimulator(issuer).start(servers)
         yield TokenCheck(settings_for(issuer), http)
+
+
+def keys_of(issuer: TokenIssuer) -> dict[str, RSAPublicKey]:
+    return public_keys(json.dumps(issuer.key_set()).encode())
+
+
+def check_with_keys(issuer: TokenIssuer) -> TokenCheck:
+    """Return the check, with the keys of `issuer`, so that it needs no simulator."""
+    check = TokenCheck(settings_for(issuer), HttpClient(1))
+    check.keys.store(keys_of(issuer))
+    return check
 
 
 async def caller_of(check: TokenCheck, token: str) -> str:
@@ -225,9 +236,7 @@ def is_allowed(name: str, value: Any, version: int, original: Json) -> bool:
 def test_no_altered_claim_passes(version: int, name: str, value: Any) -> None:
     issuer = FUZZED
     token = issuer.mint(version, {name: value})
-    check = TokenCheck(settings_for(issuer), HttpClient(1))
-    check.keys.keys = public_keys(json.dumps(issuer.key_set()).encode())
-    check.keys.tried_at = check.keys.clock()
+    check = check_with_keys(issuer)
     try:
         asyncio.run(caller_of(check, token))
         passed = True
@@ -246,9 +255,7 @@ FUZZED = TokenIssuer()
     | st.binary().map(lambda data: data.decode("latin-1"))
 )
 def test_no_other_text_passes(text: str) -> None:
-    check = TokenCheck(settings_for(FUZZED), HttpClient(1))
-    check.keys.keys = public_keys(json.dumps(FUZZED.key_set()).encode())
-    check.keys.tried_at = check.keys.clock()
+    check = check_with_keys(FUZZED)
     # Headers hold no other characters.
     latin = text.encode("latin-1", "ignore").decode("latin-1")
     with pytest.raises(InvalidToken):
@@ -318,8 +325,7 @@ class TestCheckedTokens:
         issuer = TokenIssuer()
         issuer.authority = check.settings.authority
         token = issuer.mint()
-        check.keys.keys = public_keys(json.dumps(issuer.key_set()).encode())
-        check.keys.tried_at = check.keys.fetched_at = check.keys.clock()
+        check.keys.store(keys_of(issuer))
         assert await caller_of(check, token)
         # The simulator does not have that key.
         check.keys.tried_at -= REFRESH_INTERVAL
