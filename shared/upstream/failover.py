@@ -162,8 +162,7 @@ class Failover:
             return without_response(Kind.TROUBLE, UpstreamUnreachable(), call)
         except TimeoutError:
             logger.warning("No response from endpoint %d to %s in time", position, call.caller)
-            kind = Kind.SLOW if was_sent() else Kind.TROUBLE
-            return without_response(kind, DeadlineExceeded(was_sent=kind is Kind.SLOW), call)
+            return without_response(Kind.SLOW if was_sent() else Kind.TROUBLE, DeadlineExceeded(), call)
         failure = self.classify_error(error, call, endpoint, response) if error else None
         if failure and error is ENDED:
             # Like a lost connection: Azure may have worked on the call, and stored a response.
@@ -222,7 +221,7 @@ def error_of(failures: list[FailedAttempt]) -> GatewayError:
     chosen = min(reversed(failures), key=lambda failure: failure.kind.rank)
     error = chosen.error
     if isinstance(error, DeadlineExceeded):
-        # An earlier endpoint may have got the call.
+        # This endpoint or an earlier one may have got the call.
         error = DeadlineExceeded(was_sent=any(failure.kind is Kind.SLOW for failure in failures))
     waits = [f.retry_after for f in failures if f.kind.rank is chosen.kind.rank and f.retry_after is not None]
     if waits and chosen.kind.rank in (Rank.THROTTLED, Rank.TROUBLE):
