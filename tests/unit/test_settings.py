@@ -13,17 +13,8 @@ from shared.errors import SettingsError
 from shared.settings import SCHEDULE_NAME, Endpoint, Settings, health_check_schedule
 from shared.settings.checks import EARLIER_CREDENTIALS, WORKLOAD_IDENTITY
 from tests.support.processes import PROJECT
+from tests.support.settings import ENDPOINT, KEY, TOKENS, VALID, problems, settings
 
-ENDPOINT = "https://name.openai.azure.com"
-KEY = "0123456789abcdef-secret"
-VALID = {
-    "AZURE_OPENAI_ENDPOINT": ENDPOINT,
-    "AZURE_OPENAI_KEY": KEY,
-    "AZURE_OPENAI_API_VERSION": "2024-10-21",
-    "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
-}
-# Each setting for tokens needs these.
-TOKENS = {"CALLER_TENANT_ID": "aaaabbbb-0000-cccc-1111-dddd2222eeee", "CALLER_AUDIENCE": "api://contoso.com/app"}
 QUOTED = "has quotes around it; remove them"
 REFERENCE = "@Microsoft.KeyVault(SecretUri=https://vault.vault.azure.net/secrets/key)"
 
@@ -31,16 +22,6 @@ REFERENCE = "@Microsoft.KeyVault(SecretUri=https://vault.vault.azure.net/secrets
 @pytest.fixture
 def dotenv(tmp_path: Path) -> Path:
     return tmp_path / "azureopenai.env"
-
-
-def settings(dotenv: Path = Path("absent.env"), /, **changes: str) -> Settings:
-    return Settings.from_env(VALID | changes, dotenv)
-
-
-def problems(**changes: str) -> dict[str, str]:
-    with pytest.raises(SettingsError) as caught:
-        settings(**changes)
-    return caught.value.problems
 
 
 def test_the_defaults() -> None:

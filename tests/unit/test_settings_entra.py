@@ -1,40 +1,22 @@
 """Test the settings for callers with Entra ID tokens."""
 
-from pathlib import Path
-
 import pytest
 
-from shared.errors import SettingsError
-from shared.settings import Settings
 from shared.settings.entra import EntraSettings
+from tests.support.settings import CLIENT, TENANT, TOKENS, problems, settings
 
-TENANT = "aaaabbbb-0000-cccc-1111-dddd2222eeee"
-CLIENT = "00001111-aaaa-2222-bbbb-3333cccc4444"
 USER = "22223333-cccc-4444-dddd-5555eeee6666"
-VALID = {
-    "AZURE_OPENAI_ENDPOINT": "https://name.openai.azure.com",
-    "AZURE_OPENAI_KEY": "a-key-of-the-resource",
-    "AZURE_OPENAI_API_VERSION": "v1",
-    "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
-    "CALLER_TENANT_ID": TENANT,
-    "CALLER_AUDIENCE": CLIENT,
-}
 
 
 def entra(**changes: str) -> EntraSettings:
-    found = Settings.from_env(VALID | changes, Path("absent.env")).entra
+    found = settings(**TOKENS | changes).entra
     assert found
     return found
 
 
-def problems(**changes: str) -> dict[str, str]:
-    with pytest.raises(SettingsError) as caught:
-        Settings.from_env(VALID | changes, Path("absent.env"))
-    return caught.value.problems
-
-
 def test_without_them_no_token_is_accepted() -> None:
-    assert Settings.from_env(VALID | {"CALLER_TENANT_ID": "", "CALLER_AUDIENCE": ""}, Path("absent.env")).entra is None
+    assert settings().entra is None
+    assert settings(CALLER_TENANT_ID="", CALLER_AUDIENCE="").entra is None
 
 
 def test_the_defaults() -> None:
@@ -86,7 +68,7 @@ def test_the_authority_of_azure_identity_is_the_default(host: str) -> None:
     ],
 )
 def test_a_bad_value_is_named(name: str, value: str, problem: str) -> None:
-    found = problems(**{name: value})
+    found = problems(**TOKENS | {name: value})
     assert list(found) == [name]
     assert problem in found[name]
 
@@ -112,7 +94,7 @@ def test_a_bad_value_is_named(name: str, value: str, problem: str) -> None:
     ],
 )
 def test_audiences_of_azures_own_are_refused(audience: str) -> None:
-    found = problems(CALLER_AUDIENCE=f"{CLIENT},{audience}")
+    found = problems(CALLER_TENANT_ID=TENANT, CALLER_AUDIENCE=f"{CLIENT},{audience}")
     assert list(found) == ["CALLER_AUDIENCE"]
     assert "audience of Azure's own" in found["CALLER_AUDIENCE"]
 
@@ -125,6 +107,6 @@ def test_a_setting_for_tokens_needs_a_tenant_and_an_audience(name: str) -> None:
 
 
 def test_a_name_belongs_to_a_key_or_to_an_id() -> None:
-    found = problems(CALLER_KEYS="team-a=0123456789abcdef", CALLER_NAMES=f"team-a={USER}")
+    found = problems(**TOKENS, CALLER_KEYS="team-a=0123456789abcdef", CALLER_NAMES=f"team-a={USER}")
     assert list(found) == ["CALLER_NAMES"]
     assert "which CALLER_KEYS has, too" in found["CALLER_NAMES"]
