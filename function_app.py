@@ -1,8 +1,6 @@
 """Declare the functions: Azure OpenAI behind HTTP endpoints, with no key in anyone's hands."""
 
 import os
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response
@@ -10,11 +8,10 @@ from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Respon
 from shared import health, openapi, playground
 from shared.callers.identify import CHAT
 from shared.error_responses import as_responses
-from shared.gateway import Gateway, health_report, shared_gateway
-from shared.openai_api import models, passthrough, simple_chat
+from shared.gateway import health_report, shared_gateway
+from shared.openai_api import router, simple_chat
 from shared.settings import health_check_schedule
 from shared.telemetry import exporters, library_loggers
-from shared.upstream.request import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES
 from shared.web_server import forward_everything
 
 library_loggers.quiet()
@@ -26,26 +23,6 @@ app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 # The host lets everybody call a route of this level.
 OPEN = func.AuthLevel.ANONYMOUS
 NO_STORE = {"cache-control": "no-store"}
-JSON = "application/json"
-
-type Handler = Callable[[Request, Gateway, str], Awaitable[Response]]
-
-
-def openai_route(route: str, *methods: str) -> Callable[[Handler], Any]:
-    """Declare a function of the OpenAI API. It checks the caller first, because the host checks only function keys.
-
-    The handler gets the request, the gateway and the caller's name.
-    """
-
-    def declare(handler: Handler) -> Any:
-        async def function(req: Request) -> Response:
-            gateway = shared_gateway()
-            return await handler(req, gateway, await gateway.callers.caller_of(req))
-
-        function.__name__ = handler.__name__
-        return app.route(route=route, methods=methods, auth_level=OPEN)(as_responses(function))
-
-    return declare
 
 
 @app.route(route="chat", methods=["POST"])
@@ -55,77 +32,25 @@ async def chat(req: Request) -> Response:
     return await simple_chat.create_chat(req, shared_gateway().failover, CHAT)
 
 
-@openai_route("v1/chat/completions", "POST")
-async def chat_completions(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.create(req, gateway.failover, caller, CHAT_COMPLETIONS)
+@app.route(route="v1/{*path}", methods=router.METHODS, auth_level=OPEN)
+@as_responses
+async def openai_api(req: Request) -> Response:
+    """Serve the OpenAI API to OpenAI's clients. The app checks the caller, because the host checks only function keys."""
+    return await serve(req, "v1")
 
 
-@openai_route("v1/embeddings", "POST")
-async def embeddings(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.create(req, gateway.failover, caller, EMBEDDINGS)
+@app.route(route="openai/{*path}", methods=router.METHODS, auth_level=OPEN)
+@as_responses
+async def azure_openai_api(req: Request) -> Response:
+    """Serve the OpenAI API at the paths of Azure OpenAI, those of v1 and those of dated versions."""
+    return await serve(req, "openai")
 
 
-@openai_route("v1/responses", "POST")
-async def responses(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.create(req, gateway.failover, caller, RESPONSES)
-
-
-@openai_route("v1/responses/{id}", "GET", "DELETE")
-async def stored_response(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.stored_response(req, gateway.failover, caller)
-
-
-@openai_route("v1/responses/{id}/cancel", "POST")
-async def stored_response_cancel(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.stored_response(req, gateway.failover, caller, "cancel")
-
-
-@openai_route("v1/responses/{id}/input_items", "GET")
-async def stored_response_input_items(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.stored_response(req, gateway.failover, caller, "input_items")
-
-
-@openai_route("v1/models", "GET", "HEAD")
-async def model_list(req: Request, gateway: Gateway, caller: str) -> Response:
-    return Response(models.list_models(gateway.settings), media_type=JSON)
-
-
-@openai_route("v1/models/{id}", "GET", "HEAD")
-async def model(req: Request, gateway: Gateway, caller: str) -> Response:
-    return Response(models.retrieve_model(models.name_in_path(req, "id"), gateway.settings), media_type=JSON)
-
-
-# The paths of the SDK's AzureOpenAI client.
-
-
-@openai_route("openai/deployments/{deployment}/chat/completions", "POST")
-async def azure_chat_completions(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.create(req, gateway.failover, caller, CHAT_COMPLETIONS, models.name_in_path(req, "deployment"))
-
-
-@openai_route("openai/deployments/{deployment}/embeddings", "POST")
-async def azure_embeddings(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.create(req, gateway.failover, caller, EMBEDDINGS, models.name_in_path(req, "deployment"))
-
-
-@openai_route("openai/responses", "POST")
-async def azure_responses(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.create(req, gateway.failover, caller, RESPONSES)
-
-
-@openai_route("openai/responses/{id}", "GET", "DELETE")
-async def azure_stored_response(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.stored_response(req, gateway.failover, caller)
-
-
-@openai_route("openai/responses/{id}/cancel", "POST")
-async def azure_stored_response_cancel(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.stored_response(req, gateway.failover, caller, "cancel")
-
-
-@openai_route("openai/responses/{id}/input_items", "GET")
-async def azure_stored_response_input_items(req: Request, gateway: Gateway, caller: str) -> Response:
-    return await passthrough.stored_response(req, gateway.failover, caller, "input_items")
+async def serve(req: Request, root: str) -> Response:
+    if req.method == "OPTIONS":
+        return router.options(req, root)
+    gateway = shared_gateway()
+    return await router.serve(req, root, gateway.failover, gateway.callers.caller_of)
 
 
 @app.route(route="playground", methods=["GET", "HEAD"], auth_level=OPEN)

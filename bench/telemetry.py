@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local.simulator import payloads
+from shared.operations import CHAT_COMPLETIONS
 from shared.telemetry.call_record import SUCCEEDED, CallRecord
 
 CALLS = 10_000
@@ -24,7 +25,7 @@ BODY = json.dumps(
 
 
 def call(headers: dict[str, str]) -> None:
-    record = CallRecord(operation="chat/completions", deployment="gpt-mini", caller="team-a", stream=False, headers=headers)
+    record = CallRecord(operation=CHAT_COMPLETIONS, deployment="gpt-mini", caller="team-a", stream=False, headers=headers)
     record.attempt_started(1, "name.openai.azure.com", 443)
     record.response_started(200, RESPONSE_HEADERS)
     record.read(BODY)

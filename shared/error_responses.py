@@ -8,7 +8,7 @@ from typing import Any
 
 from azurefunctions.extensions.http.fastapi import Response
 
-from shared.errors import GatewayError, InternalError, SettingsError
+from shared.errors import REQUEST_ID, GatewayError, InternalError, SettingsError, UpstreamErrorResponse
 
 logger = logging.getLogger(__name__)
 
@@ -16,12 +16,13 @@ logger = logging.getLogger(__name__)
 def as_gateway_error(exc: Exception) -> GatewayError:
     """Return `exc` if it is a `GatewayError`, else an `InternalError`. Log what the operator must know."""
     if isinstance(exc, SettingsError):
-        logger.error("The app is not configured. %s", exc)
+        logger.error("The app is not configured (request_id=%s). %s", exc.request_id, exc)
     elif not isinstance(exc, GatewayError):
         # The exception's text stays out of the log: libraries put request headers and bodies there.
         where = "".join(traceback.format_tb(exc.__traceback__))
-        logger.error("Unexpected %s:\n%s", type(exc).__qualname__, where)
-        return InternalError()
+        error = InternalError()
+        logger.error("Unexpected %s (request_id=%s):\n%s", type(exc).__qualname__, error.request_id, where)
+        return error
     return exc
 
 
@@ -44,4 +45,5 @@ def response_for(error: GatewayError) -> Response:
     This is a function of its own because a local variable in the `except` block above would keep the traceback, and
     with it the request, in memory.
     """
-    return Response(error.body(), error.status, {"content-type": "application/json", **error.headers})
+    own = {} if isinstance(error, UpstreamErrorResponse) else {REQUEST_ID: error.request_id}
+    return Response(error.body(), error.status, {"content-type": "application/json", **error.headers, **own})

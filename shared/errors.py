@@ -7,9 +7,13 @@
       ├ MissingRole                403  the caller's Entra ID token is valid, but lacks the role
       ├ ModelNotFound              404  no deployment or alias has this name
       ├ ResponseNotFound           404  the id cannot belong to a stored response
+      ├ PathNotFound               404  no operation has this path
+      ├ OperationNotAvailable      404  the operation is switched off, or Azure's API version lacks it
+      ├ MethodNotAllowed           405  the path has other methods
       ├ RequestTimeout             408  the body did not arrive in time
-      ├ RequestTooLarge            413  the body is larger than MAX_BODY_BYTES
+      ├ RequestTooLarge            413  the body is larger than MAX_BODY_BYTES, or a form than MAX_UPLOAD_BYTES
       ├ UnsupportedEncoding        415  the body is compressed
+      ├ WebSocketNotSupported      426  the client asks for a WebSocket
       ├ ClientDisconnected         499  the client disconnected; nobody reads this response
       ├ UpstreamErrorResponse       *   Azure's own error response, passed on verbatim
       ├ UpstreamFailure             *   Azure failed, and its response would not help the caller
@@ -30,13 +34,18 @@ Operators read the log, callers read the response: a response never contains an 
 the text of an unexpected exception.
 """
 
-from collections.abc import Mapping
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 import msgspec
 
 # Keeps the openai SDKs from retrying. https://github.com/openai/openai-python, `BaseClient._should_retry`
 DO_NOT_RETRY = {"x-should-retry": "false"}
+# The header that OpenAI's clients show to their users. Azure sends it as well.
+REQUEST_ID = "x-request-id"
 # What decoding JSON raises.
 INVALID_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -54,9 +63,14 @@ class GatewayError(Exception):
         self.param = param
         self.headers = dict(headers or {})
 
+    @cached_property
+    def request_id(self) -> str:
+        """The id that the response, its header and the log have in common, so that a caller can quote it: Azure's if any."""
+        return self.headers.get(REQUEST_ID) or secrets.token_hex(16)
+
     def body(self) -> bytes:
-        """Return the error as JSON in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`."""
-        return msgspec.json.encode({"error": self.detail()})
+        """Return the response's JSON in OpenAI's format: `{"error": {"message", "type", "param", "code", "request_id"}}`."""
+        return msgspec.json.encode({"error": {**self.detail(), "request_id": self.request_id}})
 
     def detail(self) -> dict[str, str | None]:
         """Return OpenAI's error object: `{"message", "type", "param", "code"}`."""
@@ -130,6 +144,37 @@ class ResponseNotFound(GatewayError):
         super().__init__("No response has this id. Check the id.")
 
 
+class PathNotFound(GatewayError):
+    """No operation has the path `asked`; `nearest` is the most similar one that an operation has."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "path_not_found"
+
+    def __init__(self, asked: str, nearest: str) -> None:
+        super().__init__(f"There is nothing at {asked}. The nearest path is {nearest}.")
+
+
+class OperationNotAvailable(GatewayError):
+    """The operator has switched the operation off, or the configured version of Azure's API lacks it."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "operation_not_available"
+
+
+class MethodNotAllowed(GatewayError):
+    """The path has other methods, which the header `Allow` lists."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        methods = ", ".join(allowed)
+        super().__init__(f"This path does not have the method {method}. It has {methods}.", headers={"allow": methods})
+
+
 class RequestTimeout(GatewayError):
     """The request's body did not arrive within REQUEST_TIMEOUT_SECONDS."""
 
@@ -142,7 +187,7 @@ class RequestTimeout(GatewayError):
 
 
 class RequestTooLarge(GatewayError):
-    """The request's body is larger than MAX_BODY_BYTES."""
+    """The request's body is larger than MAX_BODY_BYTES, or than MAX_UPLOAD_BYTES if it is a form."""
 
     status = 413
     type = "invalid_request_error"
@@ -157,7 +202,21 @@ class UnsupportedEncoding(GatewayError):
     code = "unsupported_encoding"
 
     def __init__(self) -> None:
-        super().__init__("The request's body must be plain JSON, without a content-encoding.")
+        super().__init__("The request's body must not be compressed. Send it without a content-encoding.")
+
+
+class WebSocketNotSupported(GatewayError):
+    """The client asks for a WebSocket. Codex falls back to HTTP at once when it gets this status.
+
+    https://www.rfc-editor.org/rfc/rfc9110#status.426 requires the header.
+    """
+
+    status = 426
+    type = "invalid_request_error"
+    code = "websocket_not_supported"
+
+    def __init__(self) -> None:
+        super().__init__("This app has no WebSockets. Use HTTP.", headers={"upgrade": "HTTP/1.1", "connection": "upgrade"})
 
 
 class ClientDisconnected(GatewayError):
@@ -354,6 +413,11 @@ def error_in(fields: object) -> ErrorDetail:
         return ErrorDetail()
     code, *texts = (str(fields.get(name) or "") for name in ErrorDetail._fields)
     return ErrorDetail(loggable(code), *texts)
+
+
+def cleaned(path: str) -> str:
+    """Return at most 64 characters of a path that a client has sent, fit for the log: printable ASCII without blanks."""
+    return re.sub("[^!-~]+", "?", path[:128])[:64]
 
 
 def loggable(text: str) -> str:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from openai import APIStatusError
 
 from shared.errors import ErrorDetail, UpstreamAuthError, error_detail
+from shared.operations import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES, Operation
 from shared.telemetry import metrics
 from shared.upstream.clients import Clients
 from shared.upstream.endpoint import TRANSPORT_ERRORS, Cooldown, EndpointClient
-from shared.upstream.request import CHAT_COMPLETIONS, EMBEDDINGS, RESPONSES, InferenceCall, path_of
+from shared.upstream.request import InferenceCall
 from shared.upstream.retry_policy import Kind, kind_of, retry_after_of
 from shared.upstream.transport import ProxyError
 
@@ -146,7 +147,7 @@ class Health:
         try:
             status, error, kind = await self.error_of_probe(endpoint, CHAT_COMPLETIONS)
             if kind is Kind.NOT_SUPPORTED:
-                found = [name for name in (RESPONSES, EMBEDDINGS) if await self.supports(endpoint, name)]
+                found = [other.path for other in (RESPONSES, EMBEDDINGS) if await self.supports(endpoint, other)]
                 serves = f", but it serves {' and '.join(found)}" if found else ""
                 return UP, f"{WORKS}; the default deployment does not serve chats{serves}"
         except UpstreamAuthError:
@@ -165,17 +166,17 @@ class Health:
         advice = kind.explain(self.settings.default_deployment, self.settings)
         return DOWN, f"{responded}: {advice}" if advice else responded
 
-    async def supports(self, endpoint: EndpointClient, operation: str) -> bool:
+    async def supports(self, endpoint: EndpointClient, operation: Operation) -> bool:
         """Return whether a probe shows that the default deployment has `operation`: Azure rejects only the probe's input."""
         status, error, _ = await self.error_of_probe(endpoint, operation)
         return status == 400 and "input" in (error.param or error.message)
 
-    async def error_of_probe(self, endpoint: EndpointClient, operation: str) -> tuple[int, ErrorDetail, Kind | None]:
+    async def error_of_probe(self, endpoint: EndpointClient, operation: Operation) -> tuple[int, ErrorDetail, Kind | None]:
         """Return the status, the error and its kind that an invalid request gets; no kind after a success."""
         deployment = self.settings.default_deployment
         call = InferenceCall(
             operation=operation,
-            path=path_of(operation, deployment, self.settings.api_version),
+            path=operation.path_in(self.settings.api_version, deployment),
             deployment=deployment,
             body=PROBES[operation] % deployment.encode(),
             headers=PROBE_HEADERS,

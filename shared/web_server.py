@@ -6,6 +6,7 @@ worker, for everybody.
 
 from fastapi.applications import FastAPI
 from starlette.convertors import PathConvertor, register_url_convertor
+from uvicorn.config import WS_PROTOCOLS
 
 
 class AnyPath(PathConvertor):
@@ -16,6 +17,8 @@ def forward_everything() -> None:
     """Change the defaults of the web server that the runtime is about to create. Call it when the app loads."""
     # Starlette's own pattern stops at a line break (`%0A`), and the server would respond 404.
     register_url_convertor("path", AnyPath())
+    # If a WebSocket library is installed, the server would respond 403 to a client that asks for a WebSocket.
+    WS_PROTOCOLS["auto"] = None
     # FastAPI would serve a description of its own at /openapi.json, which with an empty route prefix is this app's path.
     # The runtime passes it no arguments.
     defaults = FastAPI.__init__.__kwdefaults__

@@ -3,7 +3,6 @@
 import re
 
 import msgspec
-from azurefunctions.extensions.http.fastapi import Request
 
 from shared.errors import ModelNotFound
 from shared.settings import Settings
@@ -30,9 +29,9 @@ def deployment_for(model: str, settings: Settings) -> str:
         raise ModelNotFound(f"There is no model {model[:64]!r} here. {listed}", param="model") from None
 
 
-def name_in_path(request: Request, parameter: str) -> str:
+def name_in_path(parameter: str) -> str:
     """Return the model that a route parameter names. The host has decoded everything in it except `%2F`."""
-    return re.sub("%2f", "/", request.path_params[parameter], flags=re.IGNORECASE)
+    return re.sub("%2f", "/", parameter, flags=re.IGNORECASE)
 
 
 def list_models(settings: Settings) -> bytes:

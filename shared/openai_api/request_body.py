@@ -3,6 +3,8 @@
 import asyncio
 import codecs
 import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 from azurefunctions.extensions.http.fastapi import Request
@@ -24,30 +26,41 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     """Return the body, without a byte order mark.
 
     Raise `RequestTooLarge`, `RequestTimeout`, `UnsupportedEncoding` or `ClientDisconnected`.
-
-    A body that is too large is read to its end and dropped: HTTP clients that are cut off while they send report a
-    broken connection instead of the response. The Functions host limits the size to 104,857,600 bytes.
     """
+    body = bytearray()
+    async with reading(request, settings):
+        async for chunk in chunks(request, settings.max_body_bytes):
+            body += chunk
+    return bytes(body).removeprefix(codecs.BOM_UTF8)
+
+
+@asynccontextmanager
+async def reading(request: Request, settings: Settings) -> AsyncIterator[None]:
+    """Limit the time in which the body is read. Raise `RequestTimeout`, `UnsupportedEncoding` or `ClientDisconnected`."""
     if request.headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise UnsupportedEncoding
-    limit = settings.max_body_bytes
-    body = bytearray()
-    size = 0
     try:
         async with asyncio.timeout(settings.request_timeout):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size <= limit:
-                    body += chunk
-                else:
-                    body.clear()
+            yield
     except ClientDisconnect:
         raise ClientDisconnected from None
     except TimeoutError:
         raise RequestTimeout from None
+
+
+async def chunks(request: Request, limit: int) -> AsyncGenerator[bytes]:
+    """Yield the body's chunks. Raise `RequestTooLarge` if they have more than `limit` bytes.
+
+    A body that is too large is read to its end and dropped: HTTP clients that are cut off while they send report a
+    broken connection instead of the response. The Functions host limits the size to 104,857,600 bytes.
+    """
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= limit:
+            yield chunk
     if size > limit:
         raise RequestTooLarge(f"The request's body is larger than {limit} bytes, the limit of this app. Send a smaller one.")
-    return bytes(body).removeprefix(codecs.BOM_UTF8)
 
 
 def parse_fields(body: bytes) -> Fields:

@@ -14,6 +14,7 @@ from shared.errors import (
     INVALID_JSON,
     BadRequest,
     ErrorDetail,
+    GatewayError,
     ReportedError,
     StreamInterrupted,
     UpstreamErrorResponse,
@@ -21,6 +22,7 @@ from shared.errors import (
 )
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields, read_body
 from shared.openai_api.translate import (
+    accept_of,
     ask_for_usage,
     deployment_of,
     headers_to_send,
@@ -28,6 +30,7 @@ from shared.openai_api.translate import (
     is_streamed,
     names_own_resources,
 )
+from shared.operations import CHAT_COMPLETIONS
 from shared.settings import Settings
 from shared.streaming import sse
 from shared.streaming.disconnects import cancel_on_disconnect
@@ -35,10 +38,11 @@ from shared.streaming.event_stream import EventStreamResponse
 from shared.streaming.filters import MAX_EVENT_SIZE, Progress, StreamFilter
 from shared.streaming.whole_response import error_response, whole_response
 from shared.surrogates import whole_characters
+from shared.telemetry import access_log
 from shared.telemetry.call_record import CallRecord
 from shared.telemetry.response_metadata import decode_json, metadata_of
 from shared.upstream.failover import Failover
-from shared.upstream.request import CHAT_COMPLETIONS, InferenceCall, path_of
+from shared.upstream.request import InferenceCall
 from shared.upstream.retry_policy import status_of
 
 MESSAGES = re.compile(rb"\s*\[\s*([{\]])")
@@ -92,8 +96,12 @@ FIRST_HALF_AT_END = re.compile("[\ud800-\udbff]?\\Z")
 async def create_chat(request: Request, failover: Failover, caller: str) -> Response:
     """Serve a chat."""
     ends = asyncio.get_running_loop().time() + failover.settings.stream_seconds
-    body = await read_body(request, failover.settings)
-    call = chat_call(request, body, failover.settings, caller)
+    try:
+        body = await read_body(request, failover.settings)
+        call = chat_call(request, body, failover.settings, caller)
+    except GatewayError as exc:
+        access_log.reject(exc, caller=caller, operation=CHAT_COMPLETIONS.name)
+        raise
     return await cancel_on_disconnect(request, respond(failover, call, ends))
 
 
@@ -114,10 +122,10 @@ def chat_call(request: Request, body: bytes, settings: Settings, caller: str) ->
         ask_for_usage(fields, settings)
     return InferenceCall(
         operation=CHAT_COMPLETIONS,
-        path=path_of(CHAT_COMPLETIONS, deployment, settings.api_version),
+        path=CHAT_COMPLETIONS.path_in(settings.api_version, deployment),
         deployment=deployment,
         body=msgspec.json.encode(fields),
-        headers=headers_to_send(request, stream=stream),
+        headers=headers_to_send(request, accept_of(CHAT_COMPLETIONS, stream=stream)),
         caller=caller,
         stream=stream,
         names_own_resources=names_own_resources(fields),

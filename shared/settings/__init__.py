@@ -7,7 +7,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from shared.errors import SettingsError
+from shared.operations import Operation
 from shared.settings.checks import environment_credentials, regional_endpoints
+from shared.settings.disabled import disabled_operations
 from shared.settings.entra import EntraSettings, entra_settings
 from shared.settings.parsers import (
     CallerKey,
@@ -71,6 +73,10 @@ class Settings:
     stream_seconds: float
     max_concurrent_calls: int
     max_body_bytes: int
+    max_upload_bytes: int
+    """The size of forms with files."""
+    disabled_operations: frozenset[tuple[str, Operation]]
+    """Operations that are switched off, each with the surface on which it is."""
     stream_usage: bool
     is_local: bool
     """Whether the app runs on a developer's machine and not in Azure."""
@@ -124,6 +130,9 @@ class Settings:
             stream_seconds=reader.seconds("STREAM_SECONDS", 1500),
             max_concurrent_calls=reader.count("MAX_CONCURRENT_CALLS", 1000),
             max_body_bytes=reader.count("MAX_BODY_BYTES", 20 * 1024 * 1024),
+            # Azure's limit for audio is 25 MB. The rest is for the other fields.
+            max_upload_bytes=reader.count("MAX_UPLOAD_BYTES", 27 * 1024 * 1024),
+            disabled_operations=disabled_operations(reader),
             stream_usage=reader.parsed("STREAM_USAGE", boolean, "false") or False,
             is_local=is_local(environ),
             warnings=(

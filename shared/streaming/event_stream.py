@@ -8,7 +8,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from shared.error_responses import as_gateway_error
 from shared.errors import ClientDisconnected, GatewayError, StreamInterrupted, StreamTooLong
-from shared.streaming import sse
 from shared.streaming.connections import limit_send_buffer, reset
 from shared.streaming.disconnects import wait_for_disconnect
 from shared.streaming.filters import Progress, StreamFilter
@@ -41,6 +40,7 @@ class EventStreamResponse(StreamingResponse):
         self, upstream: UpstreamResponse, events: StreamFilter, content_type: str, *, idle: float, ends: float
     ) -> None:
         self.upstream = upstream
+        self.upstream.record.ends_after_invocation = True
         self.events = events
         self.idle = idle
         self.ends = ends
@@ -157,7 +157,7 @@ class EventStreamResponse(StreamingResponse):
         elif now >= self.last_sent + KEEP_ALIVE_INTERVAL:
             try:
                 async with asyncio.timeout_at(min(now + self.idle, self.ends)):
-                    await self.send(send, body_message(sse.KEEP_ALIVE))
+                    await self.send(send, body_message(self.events.keep_alive))
             except TimeoutError:
                 raise (ClientStalled if self.clock() < self.ends else StreamTooLong) from None
 

@@ -13,12 +13,18 @@ from shared.telemetry.response_metadata import FINAL_STATES, decode_json, is_usa
 
 # Bytes. Azure sends no event as large as this.
 MAX_EVENT_SIZE = 64 * 1024 * 1024
-# The last events of the Responses API, which sends no [DONE].
-FINAL_EVENTS = frozenset(f"response.{state}" for state in FINAL_STATES)
+# The last events of the operations that send no [DONE].
+FINAL_EVENTS = {
+    *(f"response.{state}" for state in FINAL_STATES),
+    "image_edit.completed",
+    "image_generation.completed",
+    "speech.audio.done",
+    "transcript.text.done",
+}
 # The other kinds of events that may end a stream.
 DONE, ERROR = "[DONE]", "error"
 ERROR_EVENT = re.compile(rb'"(?:error"|message"\s*:\s*")')
-FINAL_EVENT = re.compile(rb'"response\.(?:%s)"' % "|".join(FINAL_STATES).encode())
+FINAL_EVENT = re.compile(rb'"(?:%s)"' % "|".join(map(re.escape, FINAL_EVENTS)).encode())
 
 
 class Progress(Enum):
@@ -39,6 +45,9 @@ class Progress(Enum):
 class StreamFilter(ABC):
     """Turn the bytes of Azure's stream into the client's events, and show their metadata to `record`."""
 
+    keep_alive = sse.KEEP_ALIVE
+    """What the client gets in place of content while Azure is silent."""
+
     def __init__(self, record: CallRecord) -> None:
         self.record = record
         self.progress = Progress.OPEN
@@ -57,7 +66,7 @@ class StreamFilter(ABC):
 
     def error_event(self, error: GatewayError) -> bytes:
         """Return the event that reports an error of the app's own."""
-        return sse.event(error.body())
+        return sse.event(msgspec.json.encode({"error": error.detail()}))
 
 
 class WholeEvents(StreamFilter):
@@ -120,6 +129,22 @@ class WholeEvents(StreamFilter):
             return rest and rest + b"\n\n"
         self.progress = Progress.COMPLETE
         return rest
+
+
+class AnyBytes(StreamFilter):
+    """Pass on a binary response, which has no events."""
+
+    keep_alive = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        return chunk
+
+    def end(self) -> bytes:
+        self.progress = Progress.COMPLETE
+        return b""
+
+    def error_event(self, error: GatewayError) -> bytes:
+        return b""
 
 
 class ResponseEvents(WholeEvents):

@@ -1,12 +1,14 @@
-"""Write the access log: one line for each call, when it ends."""
+"""Write the access log: one line for each call when it ends, and one for each request that was rejected before."""
 
 import logging
 from collections.abc import Iterable
 
+from shared.errors import GatewayError
+
 logger = logging.getLogger(__name__)
 
 
-def write(fields: Iterable[tuple[str, object]], *, printed: bool) -> None:
+def write(fields: Iterable[tuple[str, object]], *, printed: bool = False) -> None:
     """Write a line of `name=value` for those `fields` that have a value.
 
     A line is printed if the function has returned its response by then, because the host drops log records from then on.
@@ -16,3 +18,18 @@ def write(fields: Iterable[tuple[str, object]], *, printed: bool) -> None:
         print(line, flush=True)
     else:
         logger.info("%s", line)
+
+
+def reject(error: GatewayError, *, caller: str, operation: str | None, path: str | None = None) -> None:
+    """Write the line of a request that the app rejected before any attempt to send it to Azure."""
+    write(
+        [
+            ("caller", caller),
+            ("operation", operation),
+            ("path", path),
+            ("status", error.status),
+            ("error", error.code),
+            ("attempts", 0),
+            ("request_id", error.request_id),
+        ]
+    )

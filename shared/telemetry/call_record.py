@@ -24,6 +24,7 @@ from shared.errors import (
     error_detail,
     loggable,
 )
+from shared.operations import EMBEDDINGS, Operation
 from shared.streaming import sse
 from shared.telemetry import access_log, metrics
 from shared.telemetry.response_metadata import FINAL_STATES, METADATA, ResponseMetadata, metadata_of
@@ -31,9 +32,6 @@ from shared.telemetry.response_metadata import FINAL_STATES, METADATA, ResponseM
 TRACE_CONTEXT = TraceContextTextMapPropagator()
 tracer = trace.get_tracer(metrics.SCOPE)
 
-# The operations that use tokens, by their paths, with their names in the conventions, which have none for responses.
-GEN_AI_OPERATIONS = {"chat/completions": "chat", "responses": "chat", "embeddings": "embeddings"}
-WITHOUT_OUTPUT_TOKENS = {"embeddings"}
 # The ids that Azure's support asks for, with their names in the access log.
 REQUEST_IDS = {"apim-request-id": "apim_request_id", "x-request-id": "request_id"}
 # How many of a stream's events are searched for the model's name, which Azure's first event lacks.
@@ -50,6 +48,8 @@ class Outcome:
     error: str = ""
     status: int | None = None
     cause: str = ""
+    request_id: str = ""
+    """The id of an error response of the app's own."""
 
 
 SUCCEEDED = Outcome()
@@ -64,7 +64,8 @@ def failed(exc: BaseException) -> Outcome:
     if isinstance(error, UpstreamErrorResponse):
         is_filtered = error_detail(error.content).code == "content_filter"
         return Outcome("content_filter" if is_filtered else str(error.status), error.status)
-    return Outcome(str(error.code), error.status)
+    # Of an `InternalError`, the log has the id with the traceback.
+    return Outcome(str(error.code), error.status, request_id=error.request_id if error is exc else "")
 
 
 def interrupted(code: str, exc: Exception) -> Outcome:
@@ -80,11 +81,12 @@ def interrupted(code: str, exc: Exception) -> Outcome:
 class CallRecord:
     """Record one call, from before its first attempt to the end of its response.
 
-    `operation` is the path of an operation or `stored_response`; `deployment` may be empty; `headers` may have the
-    caller's trace context.
+    `deployment` may be empty; `headers` may have the caller's trace context.
     """
 
-    def __init__(self, *, operation: str, deployment: str, caller: str, stream: bool, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, *, operation: Operation, deployment: str, caller: str, stream: bool, headers: Mapping[str, str]
+    ) -> None:
         self.started = time.perf_counter()
         self.operation = operation
         self.stream = stream
@@ -102,7 +104,7 @@ class CallRecord:
         """Whether the response goes out after the function has returned it, when the host drops log records."""
         self.events_searched = 0
         self.request_ids: dict[str, str] = {}
-        name = GEN_AI_OPERATIONS.get(operation, operation)
+        name = operation.gen_ai or operation.name
         self.attributes: dict[str, str | int] = {
             "gen_ai.operation.name": name,
             "gen_ai.provider.name": "azure.ai.openai",
@@ -180,7 +182,7 @@ class CallRecord:
         caller asked for a part of a stored response's events.
         """
         is_finished = bool(self.finish_reasons) or self.metadata.usage is not None
-        return is_finished or self.operation not in GEN_AI_OPERATIONS
+        return is_finished or not self.operation.uses_tokens
 
     def reported_error(self) -> Outcome:
         """Return the outcome of a call whose response reports an error."""
@@ -190,7 +192,7 @@ class CallRecord:
         """Write metrics, span and access log. Only the first outcome counts."""
         if self.outcome:
             return
-        uses_tokens = self.operation in GEN_AI_OPERATIONS
+        uses_tokens = self.operation.uses_tokens
         if (
             outcome == SUCCEEDED
             and self.error_code is not None
@@ -206,7 +208,7 @@ class CallRecord:
         tokens: dict[str, int] = {}
         if metadata.usage and uses_tokens:
             tokens["input"] = metadata.usage.prompt_tokens or metadata.usage.input_tokens or 0
-            if self.operation not in WITHOUT_OUTPUT_TOKENS:
+            if self.operation != EMBEDDINGS:
                 tokens["output"] = metadata.usage.completion_tokens or metadata.usage.output_tokens or 0
             for kind, count in tokens.items():
                 metrics.token_usage.record(count, {**attributes, "gen_ai.token.type": kind})
@@ -245,7 +247,7 @@ class CallRecord:
         attributes, span = self.attributes, self.span.get_span_context()
         fields: list[tuple[str, object]] = [
             ("caller", attributes["gateway.caller"]),
-            ("operation", self.operation),
+            ("operation", self.operation.name),
             ("deployment", attributes.get("gen_ai.request.model")),
             ("stream", str(self.stream).lower()),
             ("status", outcome.status or self.status),
@@ -256,7 +258,7 @@ class CallRecord:
             *((f"{kind}_tokens", count) for kind, count in tokens.items()),
             ("attempts", self.attempts),
             ("endpoint", attributes.get("gateway.endpoint")),
-            *self.request_ids.items(),
+            *({"request_id": outcome.request_id} | self.request_ids).items(),
             ("trace_id", trace.format_trace_id(span.trace_id) if span.is_valid else None),
         ]
         access_log.write(fields, printed=self.ends_after_invocation)

@@ -5,8 +5,12 @@ import logging
 # At DEBUG, which `func start` turns on for every library, these write requests and responses, those of the identity
 # endpoint among them.
 VERBOSE = ("azure.core", "azure.monitor", "httpcore2", "httpx2", "msal", "openai", "urllib3")
-# What uvicorn writes about a response that ends without its last chunk.
-UNFINISHED = "ASGI callable returned without completing response."
+# What uvicorn writes about a response that ends without its last chunk, and about a client that asks for a WebSocket.
+EXPECTED = (
+    "ASGI callable returned without completing response.",
+    "Unsupported upgrade request.",
+    "No supported WebSocket library detected.",
+)
 
 
 def quiet() -> None:
@@ -20,5 +24,6 @@ def quiet() -> None:
     # uvicorn writes the query string, which may have a function key (`?code=`). A filter, because the runtime sets this
     # logger's level and handlers after the app has loaded.
     logging.getLogger("uvicorn.access").addFilter(lambda _: False)
-    # A stream that breaks ends without its last chunk, on purpose; the access log reports it.
-    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != UNFINISHED)
+    # A stream that breaks ends without its last chunk, on purpose, and Codex tries a WebSocket first. The access log reports
+    # both.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not str(record.msg).startswith(EXPECTED))

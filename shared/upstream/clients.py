@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from openai import AsyncAzureOpenAI, AsyncOpenAI, Omit
 
+from shared.operations import V1
 from shared.settings import Endpoint, Settings
 from shared.upstream.endpoint import EndpointClient
-from shared.upstream.request import V1
 from shared.upstream.transport import HttpClient
 
 if TYPE_CHECKING:

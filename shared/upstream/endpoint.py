@@ -4,14 +4,16 @@ import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import aiohttp
 import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, Omit, RequestOptions
 
 from shared.errors import error_detail
+from shared.operations import V1
 from shared.telemetry.call_record import CallRecord
-from shared.upstream.request import V1, InferenceCall
+from shared.upstream.request import InferenceCall
 
 if TYPE_CHECKING:
     from shared.upstream.token_provider import TokenProvider
@@ -54,7 +56,7 @@ class EndpointClient:
         self.host = client.base_url.host
         self.port = client.base_url.port or 443
         self.base_url = str(client.base_url)
-        self.query = "" if api_version == V1 else f"?api-version={api_version}"
+        self.query = {} if api_version == V1 else {"api-version": api_version}
         self.tokens = tokens
         self.calls: set[CallRecord] = set()
         """The calls in flight."""
@@ -77,9 +79,10 @@ class EndpointClient:
             return await self.send(call)
 
     async def send(self, call: InferenceCall) -> httpx2.Response:
-        # A whole URL: the SDK would assemble it from parts, and parse each.
-        url = f"{self.base_url}{call.path}{self.query}"
-        options: RequestOptions = {"headers": {**call.headers, **SDK_HEADERS}, "params": call.query}
+        # A whole URL: the SDK would assemble it from parts, and parse each. It would also send all lists as `name[]`.
+        query = urlencode({**self.query, **call.query}, doseq=True)
+        url = f"{self.base_url}{call.path}{query and '?'}{query}"
+        options: RequestOptions = {"headers": {**call.headers, **SDK_HEADERS}}
         if call.method == "DELETE":
             return await self.client.delete(url, cast_to=httpx2.Response, options=options)
         raw: dict[str, Any] = {"cast_to": httpx2.Response, "stream": True, "stream_cls": AsyncStream[bytes]}

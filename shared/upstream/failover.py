@@ -18,7 +18,7 @@ from shared.upstream.clients import Clients
 from shared.upstream.concurrency import Slot, Slots
 from shared.upstream.endpoint import TRANSPORT_ERRORS, EndpointClient
 from shared.upstream.read_ahead import ENDED
-from shared.upstream.request import CHAT_COMPLETIONS, RESPONSES, STORED_RESPONSE, InferenceCall
+from shared.upstream.request import InferenceCall
 from shared.upstream.response import UpstreamResponse
 from shared.upstream.retry_policy import (
     FailedAttempt,
@@ -174,7 +174,7 @@ class Failover:
 
     async def early_error(self, upstream: UpstreamResponse, call: InferenceCall) -> ErrorDetail | None:
         """Return the error that the beginning of a successful response reports. Close the response if reading it fails."""
-        if call.operation not in (CHAT_COMPLETIONS, RESPONSES):
+        if call.operation.is_stored or not (upstream.is_event_stream or call.operation.reports_errors):
             return None
         try:
             return await upstream.read_ahead()
@@ -186,11 +186,11 @@ class Failover:
         """Return a function that learns from the metadata of the call's response: new state, and an error after output."""
         endpoint, response = upstream.endpoint, upstream.response
         # Azure may report the same error in several events. A retrieved response may report an earlier call's error.
-        is_done = upstream.early_error is not None or call.operation == STORED_RESPONSE
+        is_done = upstream.early_error is not None or call.operation.is_stored
 
         def observe(metadata: ResponseMetadata) -> None:
             nonlocal is_done
-            if call.operation in (RESPONSES, STORED_RESPONSE):
+            if call.operation.uses_state:
                 self.affinity.learn(endpoint, metadata)
             error = metadata.reported_error
             # An empty error precedes the one that says why.

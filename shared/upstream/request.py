@@ -1,33 +1,12 @@
 """Describe one call to Azure OpenAI, independent of the endpoint that will serve it."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-# The API without dated versions, by its name in AZURE_OPENAI_API_VERSION.
-V1 = "v1"
-# The operations, by their paths.
-CHAT_COMPLETIONS = "chat/completions"
-EMBEDDINGS = "embeddings"
-RESPONSES = "responses"
-# Stands for all operations on a response that Azure has stored.
-STORED_RESPONSE = "stored_response"
+import httpx2
 
-
-def path_of(operation: str, deployment: str, api_version: str) -> str:
-    """Return the path of `operation` below the endpoint's base URL.
-
-    If it lacks the deployment, Azure takes that from the body, as `model`.
-    https://learn.microsoft.com/azure/ai-foundry/openai/reference
-    """
-    if api_version != V1 and operation in (CHAT_COMPLETIONS, EMBEDDINGS):
-        return f"deployments/{deployment}/{operation}"
-    return operation
-
-
-def is_since(api_version: str, date: str) -> bool:
-    """Return whether `api_version` has the features of the dated version `date`; v1 has all of them."""
-    return api_version == V1 or api_version >= date
+from shared.operations import Operation
 
 
 class State(NamedTuple):
@@ -43,16 +22,28 @@ class State(NamedTuple):
 NO_STATE = State()
 
 
+class FormBody(httpx2.AsyncByteStream):
+    """An encoded form and its headers, `content-type` and `content-length`. It can be read again for another attempt."""
+
+    def __init__(self, encoded: httpx2.Request) -> None:
+        self.headers = encoded.headers
+        assert isinstance(encoded.stream, httpx2.AsyncByteStream)
+        self.stream = encoded.stream
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self.stream)
+
+
 @dataclass(frozen=True, kw_only=True)
 class InferenceCall:
     """A call: the operation and its path, the deployment, the body, the caller, and the form of the response."""
 
-    operation: str
+    operation: Operation
     path: str
     """Below the endpoint's base URL."""
     deployment: str
     """Empty for a stored response."""
-    body: bytes
+    body: "bytes | FormBody"
     headers: Mapping[str, str]
     caller: str = ""
     """The caller's name in the log; empty for the app itself."""

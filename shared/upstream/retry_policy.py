@@ -28,7 +28,7 @@ from shared.errors import (
 )
 from shared.settings import Settings
 from shared.upstream.endpoint import Cooldown
-from shared.upstream.request import RESPONSES, STORED_RESPONSE, InferenceCall
+from shared.upstream.request import InferenceCall
 from shared.upstream.response_headers import content_type, returned_headers
 
 logger = logging.getLogger(__name__)
@@ -238,7 +238,7 @@ def kind_of_request_error(status: int, error: ErrorDetail, call: InferenceCall) 
         return Kind.VERSION
     if code in UNKNOWN_STATE_CODES or UNKNOWN_STATE.search(message):
         return Kind.UNKNOWN_STATE
-    if status == 404 and call.operation in (RESPONSES, STORED_RESPONSE):
+    if status == 404 and call.operation.uses_state:
         return Kind.UNKNOWN_STATE if call.state.is_needed else Kind.CALLER
     return Kind.CALLER if status == 400 else Kind.OTHER
 

@@ -18,6 +18,7 @@ import aiohttp
 import httpx2
 from aiohttp.tracing import Trace
 
+from shared.upstream.request import FormBody
 from shared.upstream.response_body import ResponseBody
 
 # Seconds.
@@ -163,13 +164,12 @@ class HttpClient(httpx2.AsyncClient):
 
     def build_request(self, method: str, url: httpx2.URL | str, **parts: Any) -> httpx2.Request:
         """Return a request of those `parts` that this app uses."""
-        params = parts.get("params")
-        return httpx2.Request(
-            method,
-            httpx2.URL(url, params=params) if params else parsed(url),
-            headers=parts.get("headers"),
-            content=parts.get("content"),
-        )
+        content, headers = parts.get("content"), httpx2.Headers(parts.get("headers"))
+        if isinstance(content, FormBody):
+            # With these headers, the SDK would encode a form itself.
+            headers.update(content.headers)
+            return httpx2.Request(method, parsed(url), headers=headers, stream=content)
+        return httpx2.Request(method, parsed(url), headers=headers, content=content)
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **_: object) -> httpx2.Response:
         """Return the response to `request`, with `stream` before its body is read. Raise `aiohttp.ClientError`."""
@@ -205,7 +205,7 @@ class HttpClient(httpx2.AsyncClient):
                     request.method,
                     str(request.url),
                     headers=request.headers,
-                    data=request.content or None,
+                    data=request.stream if isinstance(request.stream, FormBody) else request.content or None,
                     allow_redirects=False,
                     proxy=proxy.url if proxy else None,
                     trace_request_ctx=use,

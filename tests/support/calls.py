@@ -2,14 +2,15 @@
 
 from typing import Any
 
+from shared.operations import CHAT_COMPLETIONS
 from shared.telemetry.call_record import CallRecord
 from shared.upstream.request import InferenceCall
 
 
-def chat_call(body: bytes = b"", **fields: Any) -> InferenceCall:
+def chat_call(body: Any = b"", **fields: Any) -> InferenceCall:
     """Return a chat to the deployment `chat`, with a dated API version. `fields` override the defaults."""
     defaults: dict[str, Any] = {
-        "operation": "chat/completions",
+        "operation": CHAT_COMPLETIONS,
         "path": "deployments/chat/chat/completions",
         "deployment": "chat",
         "headers": {},
@@ -19,4 +20,4 @@ def chat_call(body: bytes = b"", **fields: Any) -> InferenceCall:
 
 
 def chat_record() -> CallRecord:
-    return CallRecord(operation="chat/completions", deployment="chat", caller="tests", stream=True, headers={})
+    return CallRecord(operation=CHAT_COMPLETIONS, deployment="chat", caller="tests", stream=True, headers={})

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from local.simulator import payloads
+from shared import operations
 from shared.errors import ErrorDetail, UpstreamErrorResponse, error_in
 from shared.settings import Settings
 from shared.upstream.request import InferenceCall, State
@@ -26,9 +27,9 @@ SETTINGS = Settings.from_env(
     Path("absent.env"),
 )
 CHAT = chat_call()
-RESPONSES = chat_call(operation="responses", path="responses")
+RESPONSES = chat_call(operation=operations.RESPONSES, path="responses")
 STORED = chat_call(
-    operation="stored_response", path="responses/resp_1", deployment="", state=State((b"key",), is_needed=True)
+    operation=operations.STORED_RESPONSE, path="responses/resp_1", deployment="", state=State((b"key",), is_needed=True)
 )
 OWN = chat_call(names_own_resources=True)
 

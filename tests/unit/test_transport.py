@@ -251,13 +251,6 @@ async def test_a_body_above_the_limit_is_an_error(monkeypatch: pytest.MonkeyPatc
             await send()
 
 
-async def test_query_parameters_are_added_to_the_url() -> None:
-    client = HttpClient(1)
-    request = client.build_request("GET", "http://localhost/x", params={"include": ["a", "b"]})
-    assert request.url == httpx2.URL("http://localhost/x?include=a&include=b")
-    await client.aclose()
-
-
 async def test_a_read_right_after_the_connection_was_lost_is_a_client_error() -> None:
     async def respond_with_malformed_chunk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

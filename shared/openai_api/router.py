@@ -1,0 +1,157 @@
+"""Find the operation for a request to the OpenAI API, check the caller, and serve it."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from azurefunctions.extensions.http.fastapi import Request, Response
+
+from shared.errors import GatewayError, MethodNotAllowed, OperationNotAvailable, PathNotFound, WebSocketNotSupported, cleaned
+from shared.openai_api import models
+from shared.openai_api.forms import form_in
+from shared.openai_api.passthrough import respond
+from shared.openai_api.request_body import read_body
+from shared.openai_api.translate import form_call, json_call, stored_response_call
+from shared.operations import MODEL, MODELS, OPERATIONS, SURFACES, Body, Operation
+from shared.settings import Settings
+from shared.streaming.disconnects import cancel_on_disconnect
+from shared.telemetry import access_log
+from shared.upstream.failover import Failover
+from shared.upstream.request import InferenceCall
+
+# All that clients may send. The host responds to others with an empty 404.
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+JSON = "application/json"
+
+type CallerOf = Callable[[Request], Awaitable[str]]
+"""Returns the name of the caller. Raises `GatewayError` if there is none."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """The operations at one path of one surface, by their methods."""
+
+    surface: str
+    path: str
+    """Below the route prefix."""
+    operations: dict[str, Operation] = field(default_factory=dict)
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """Return the pattern of its paths. Names of deployments and models may hold slashes. The host ignores case."""
+        pattern = re.escape(self.path).replace(r"\{id\}", "(?P<id>[^/]+)")
+        return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", pattern), re.IGNORECASE | re.DOTALL)
+
+
+def routes() -> dict[re.Pattern[str], Route]:
+    """Return the routes of all surfaces, by their patterns. Of those that match a path, the first counts."""
+    found: dict[str, Route] = {}
+    for surface in SURFACES:
+        for operation in OPERATIONS:
+            for path in operation.paths_on(surface):
+                route = found.setdefault(path, Route(surface, path))
+                route.operations[operation.method] = operation
+                if operation in (MODELS, MODEL):
+                    route.operations["HEAD"] = operation
+    return {route.pattern: route for route in found.values()}
+
+
+ROUTES = routes()
+
+
+def find(path: str) -> tuple[Route | None, dict[str, str]]:
+    """Return the route for a path below the route prefix, with its parameters, or None if there is none."""
+    for pattern, route in ROUTES.items():
+        if found := pattern.fullmatch(path):
+            return route, found.groupdict()
+    return None, {}
+
+
+async def serve(request: Request, root: str, failover: Failover, caller_of: CallerOf) -> Response:
+    """Serve a request below the function's route, `root`. Raise `GatewayError`."""
+    ends = asyncio.get_running_loop().time() + failover.settings.stream_seconds
+    route, parameters = find(path_below(request, root))
+    caller = ""
+    operation: Operation | None = None
+    async with AsyncExitStack() as files:
+        try:
+            caller = await caller_of(request)
+            operation = operation_for(request, root, route)
+            check_availability(operation, route, failover.settings)
+            if operation == MODELS:
+                return Response(models.list_models(failover.settings), media_type=JSON)
+            if operation == MODEL:
+                name = models.name_in_path(parameters["model"])
+                return Response(models.retrieve_model(name, failover.settings), media_type=JSON)
+            call = await call_for(request, operation, parameters, failover.settings, caller, files)
+        except GatewayError as exc:
+            path = None if operation else cleaned(request.scope["path"])
+            access_log.reject(exc, caller=caller, operation=operation.name if operation else None, path=path)
+            raise
+        return await cancel_on_disconnect(request, respond(failover, call, ends))
+
+
+def options(request: Request, root: str) -> Response:
+    """Respond to OPTIONS with the methods of a path. CORS is the platform's, and adds its own headers."""
+    route, _ = find(path_below(request, root))
+    return Response(status_code=204, headers={"allow": ", ".join(allowed(route))})
+
+
+def path_below(request: Request, root: str) -> str:
+    """Return the path below the route prefix. The host leaves out the parameter of an empty rest."""
+    return f"{root}/{request.path_params.get('path', '')}".removesuffix("/")
+
+
+def allowed(route: Route | None) -> list[str]:
+    return [*(route.operations if route else ()), "OPTIONS"]
+
+
+def operation_for(request: Request, root: str, route: Route | None) -> Operation:
+    """Return the operation. Raise `WebSocketNotSupported`, `PathNotFound` or `MethodNotAllowed`."""
+    if request.headers.get("upgrade", "").lower() == "websocket":
+        raise WebSocketNotSupported
+    if route is None:
+        asked = cleaned(request.scope["path"])
+        prefix = request.scope["path"].partition(f"/{root}")[0]
+        paths = {route.path.lower(): route.path for route in ROUTES.values()}
+        (nearest,) = get_close_matches(asked.removeprefix(f"{prefix}/").lower(), paths, 1, cutoff=0)
+        raise PathNotFound(asked, f"{prefix}/{paths[nearest]}")
+    try:
+        return route.operations[request.method]
+    except KeyError:
+        raise MethodNotAllowed(request.method, allowed(route)) from None
+
+
+def check_availability(operation: Operation, route: Route | None, settings: Settings) -> None:
+    """Raise `OperationNotAvailable` if the operation is switched off, or missing from the version of Azure's API."""
+    if route and (route.surface, operation) in settings.disabled_operations:
+        raise OperationNotAvailable(f"The operator of this app has switched off {operation.path}.")
+    if not operation.exists_in(settings.api_version):
+        raise OperationNotAvailable(
+            f"The API version that this app uses does not have {operation.path}. Its operator can change "
+            "AZURE_OPENAI_API_VERSION."
+        )
+
+
+async def call_for(
+    request: Request,
+    operation: Operation,
+    parameters: dict[str, str],
+    settings: Settings,
+    caller: str,
+    files: AsyncExitStack,
+) -> InferenceCall:
+    """Read the request, and return the call for it. Put the files of a form into the context `files`."""
+    if operation.body is Body.NOTHING:
+        call = stored_response_call(request, parameters["id"], settings, operation=operation, caller=caller)
+        await read_body(request, settings)
+        return call
+    deployment = models.name_in_path(parameters["deployment"]) if "deployment" in parameters else None
+    if operation.body is Body.FORM:
+        form = await files.enter_async_context(form_in(request, settings))
+        return form_call(request, form, settings, operation=operation, caller=caller, deployment=deployment)
+    body = await read_body(request, settings)
+    return json_call(request, body, settings, operation=operation, caller=caller, deployment=deployment)
