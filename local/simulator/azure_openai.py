@@ -7,26 +7,22 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from aiohttp import web
 
-from local.simulator import payloads
+from local.simulator import audio, forms, images, payloads
 from local.simulator.chat_completions import chat, embeddings
+from local.simulator.completions import complete
+from local.simulator.forms import Part
 from local.simulator.journal import Entry, Journal, ScriptedReset
-from local.simulator.payloads import ErrorResponse, Json, Payload
-from local.simulator.responses import FIRST_API_VERSION, Responses
+from local.simulator.payloads import Content, ErrorResponse, Event, Json, Payload
+from local.simulator.responses import Responses
+from local.simulator.routes import OPERATIONS, match_path
 from local.simulator.state import ResourceState
 from local.simulator.tokens import TokenIssuer
 
-PATH = re.compile(
-    r"/openai/(?P<v1>v1/)?(?:deployments/(?P<deployment>[^/]+)/)?"
-    r"(?:(?P<operation>chat/completions|embeddings|responses)|responses/(?P<id>[^/]+)(?:/(?P<action>cancel|input_items))?)"
-)
-# Azure's names for the operations, by their paths.
-OPERATIONS = {"chat/completions": "chatCompletion", "embeddings": "embeddings", "responses": "responses"}
-API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 # What can be raised when a field of a request has the wrong type, or is out of bounds.
 FIELD_ERRORS = (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 # Seconds between the last chunk and the reset of the connection.
@@ -45,16 +41,17 @@ class AzureOpenAISimulator:
     `status`, `body`: respond with these (the default body is Azure's for the status);
     `headers`: add these headers to the response, whatever it is;
     `raw`: respond with this text as it is, in writes of `split` bytes if that is given;
-    `reply`: use this text as the completion;
-    `error`: report an error with these fields (such as `code` and `message`) in a response of status 200. A stream sends it
-    after `after` chunks of output (default: before the first one) and ends. In the Responses API, the stream sends
+    `reply`: use this text as the completion or the transcription;
+    `usage`: report these numbers instead of the usual ones, also in the details, in the words of the operation;
+    `error`: report an error with these fields (such as `code` and `message`) in a response of status 200. A stream of events
+    sends it after `after` chunks of output (default: before the first one) and ends. In the Responses API, the stream sends
     `response.failed` without a reason and then `error`; with `failed` false only `error`, and with an object in `failed`
     only `response.failed` with that object as its error. With `nested` true, the `error` event has the fields in an object;
     `delay`: wait this many seconds before the headers;
     `silence`: wait this many seconds after the headers, and after the events before the first output of a stream;
     `hang`: if true, wait for `/control/next` before the headers;
     `reset`: if true, reset the connection before the headers;
-    `pace`: wait this many seconds before each chunk of a stream;
+    `pace`: wait this many seconds before each chunk of a stream (a part of the output, an image, or a part of the audio);
     `step`: if true, wait for `/control/next` before each chunk of a stream;
     `cut`: reset the connection after this many chunks of a stream;
     `times`: use the script for this many requests.
@@ -76,6 +73,21 @@ class AzureOpenAISimulator:
         self.pace = pace
         self.journal = Journal("deployments", "conversations", "files")
         self.responses = Responses(ResourceState(self.journal.settings))
+        self.json_operations: dict[str, Callable[[Json, Json], Payload]] = {
+            "chat/completions": chat,
+            "completions": complete,
+            "embeddings": embeddings,
+            "images/generations": images.generate,
+            "audio/speech": audio.speech,
+            "responses": self.responses.create,
+            "responses/compact": self.responses.compact,
+            "responses/input_tokens": self.responses.count_input_tokens,
+        }
+        self.form_operations: dict[str, Callable[[list[Part], Json], Payload]] = {
+            "images/edits": images.edit,
+            "audio/transcriptions": audio.transcribe,
+            "audio/translations": audio.translate,
+        }
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=1 << 30)
@@ -88,7 +100,7 @@ class AzureOpenAISimulator:
             script = await self.journal.next_script()
             try:
                 inject_faults(request, script)
-                payload = self.respond(request, await request.read(), script)
+                payload = self.respond(request, await request.read(), entry.parts, script)
             except ErrorResponse as exc:
                 response = await send_json(request, exc.status, exc.body, script)
             else:
@@ -98,8 +110,11 @@ class AzureOpenAISimulator:
         # The connection is lost, so nobody receives this.
         return web.Response()
 
-    def respond(self, request: web.Request, body: bytes, script: Json) -> Payload:
-        """Return the response of the resource. Raise `ErrorResponse`, also when a field of `body` is invalid."""
+    def respond(self, request: web.Request, body: bytes, parts: list[Part] | None, script: Json) -> Payload:
+        """Return the response of the resource. Raise `ErrorResponse`, also when a field is invalid.
+
+        The fields are in `body`, or in the `parts` of a form.
+        """
         path = match_path(request)
         self.check_credential(request, v1=bool(path["v1"]))
         try:
@@ -108,19 +123,16 @@ class AzureOpenAISimulator:
             deployment = path["deployment"]
             if deployment:
                 self.check_deployment(path, deployment)
-            fields = json_object(body)
+            form = form_parts(parts) if path["operation"] in self.form_operations else []
+            fields = forms.fields(form) if form else json_object(body)
             if deployment:
                 # Azure ignores the model in the body.
                 fields["model"] = deployment
             else:
                 self.check_deployment(path, fields.get("model"))
-            match path["operation"]:
-                case "chat/completions":
-                    return chat(fields, script)
-                case "embeddings":
-                    return embeddings(fields)
-                case _:
-                    return self.responses.create(fields, script)
+            if form:
+                return self.form_operations[path["operation"]](form, script)
+            return self.json_operations[path["operation"]](fields, script)
         except FIELD_ERRORS:
             raise ErrorResponse(400, payloads.INVALID_FIELD) from None
 
@@ -132,7 +144,7 @@ class AzureOpenAISimulator:
             raise ErrorResponse(404, payloads.NO_DEPLOYMENT_FOR_MODEL if path["v1"] else payloads.DEPLOYMENT_NOT_FOUND)
         operations = known[deployment]
         if operations is not None and path["operation"] not in operations:
-            raise ErrorResponse(400, payloads.operation_not_supported(OPERATIONS[path["operation"]], deployment))
+            raise ErrorResponse(400, payloads.operation_not_supported(OPERATIONS[path["operation"]].azure_name, deployment))
 
     def check_credential(self, request: web.Request, *, v1: bool) -> None:
         key = request.headers.get("api-key")
@@ -153,7 +165,11 @@ class AzureOpenAISimulator:
         if isinstance(payload, dict):
             entry.usage = payload.get("usage")
             return await send_json(request, 200, payload, script)
-        response = await send_headers(request, 200, "text/event-stream", script)
+        content_type = "text/event-stream"
+        if isinstance(payload, Content):
+            content_type = payload.content_type
+            payload = [Event(chunk, has_output=True) for chunk in payload.chunks]
+        response = await send_headers(request, 200, content_type, script)
         silence = script.get("silence", 0)
         for event in payload:
             if event.has_output or event.has_error:
@@ -181,26 +197,6 @@ def inject_faults(request: web.Request, script: Json) -> None:
         status = script["status"]
         body = script.get("body", payloads.ERRORS.get(status, payloads.error(str(status), "Scripted.")))
         raise ErrorResponse(status, body)
-
-
-def match_path(request: web.Request) -> re.Match[str]:
-    """Return the match of `PATH`. Raise the error that Azure returns for a wrong path, method or API version."""
-    path = PATH.fullmatch(request.path)
-    api_version = request.query.get("api-version")
-    if not path:
-        raise ErrorResponse(404, payloads.RESOURCE_NOT_FOUND)
-    by_deployment = path["operation"] in ("chat/completions", "embeddings")
-    if path["v1"]:
-        if api_version not in (None, "v1", "preview"):
-            raise ErrorResponse(400, payloads.API_VERSION_ON_V1)
-        exists = not path["deployment"]
-    else:
-        exists = bool(API_VERSION.fullmatch(api_version or ""))
-        exists = exists and by_deployment == bool(path["deployment"])
-        exists = exists and (by_deployment or (api_version or "") >= FIRST_API_VERSION)
-    if not exists or (path["operation"] and request.method != "POST"):
-        raise ErrorResponse(404, payloads.RESOURCE_NOT_FOUND)
-    return path
 
 
 async def send_headers(
@@ -233,6 +229,12 @@ async def send_raw(request: web.Request, script: Json) -> web.StreamResponse:
         # Even without a pace, let the event loop send these bytes before the next ones.
         await asyncio.sleep(script.get("pace", 0))
     return response
+
+
+def form_parts(parts: list[Part] | None) -> list[Part]:
+    if not parts:
+        raise ErrorResponse(400, payloads.MALFORMED_FORM)
+    return parts
 
 
 def json_object(body: bytes) -> Json:

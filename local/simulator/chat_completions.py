@@ -29,25 +29,20 @@ def chat(body: Json, script: Json) -> Payload:
         text = script.get("reply") or model.structured_reply(body.get("response_format")) or default
         tool_call = None
     chunks = model.split(text)
-    usage = payloads.token_usage(json.dumps(messages), chunks)
+    usage = payloads.scripted_usage(payloads.token_usage(json.dumps(messages), chunks), script)
     name = f"{body.get('model') or 'simulator'}-2026-11-01"
     error = script.get("error")
     if not body.get("stream"):
         if error:
-            return stream_error(error)
+            return payloads.stream_error(error)
         return payloads.completion(name, "".join(chunks), usage, tool_call)
     include_usage = (body.get("stream_options") or {}).get("include_usage")
     stream = payloads.completion_chunks(name, chunks, usage if include_usage else None, tool_call)
     events = [*map(chunk_event, stream), Event("[DONE]")]
     if error:
         events = payloads.until_error(events, 1, script.get("after", 0))
-        events.append(Event(json.dumps(stream_error(error)), has_error=True))
+        events.append(Event(json.dumps(payloads.stream_error(error)), has_error=True))
     return events
-
-
-def stream_error(error: Json) -> Json:
-    """Return the object that takes the place of a completion, or of a chunk, when a request fails after its status."""
-    return {"error": {"code": None, "message": "", "type": None, "param": None, **error}}
 
 
 def chunk_event(chunk: Json) -> Event:
@@ -58,7 +53,7 @@ def chunk_event(chunk: Json) -> Event:
     return Event(json.dumps(chunk, ensure_ascii=False), has_output=has_output, usage=chunk.get("usage"))
 
 
-def embeddings(body: Json) -> Json:
+def embeddings(body: Json, script: Json) -> Json:
     """Return an embedding for each input, as a list of numbers or as 32-bit floats in base64."""
     inputs = embedding_inputs(body.get("input"))
     encoding = body.get("encoding_format", "float")
@@ -78,7 +73,7 @@ def embeddings(body: Json) -> Json:
         "object": "list",
         "data": data,
         "model": body.get("model") or "simulator",
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "usage": payloads.scripted_usage({"prompt_tokens": tokens, "total_tokens": tokens}, script),
     }
 
 

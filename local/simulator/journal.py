@@ -13,6 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
+from local.simulator.forms import Part, read_form
+
 
 @dataclass
 class Entry:
@@ -25,7 +27,9 @@ class Entry:
     client: str
     """The client's IP address and port. They identify the connection."""
     body: str
-    """The request body in base64, which keeps every byte."""
+    """The request body in base64, which keeps every byte. It is empty for a form."""
+    parts: list[Part] | None = None
+    """The parts of the form (multipart/form-data) in the body, or None if there is no valid form."""
     started: float = field(default_factory=time.monotonic)
     status: int | None = None
     chunks: int = 0
@@ -62,13 +66,17 @@ class Journal:
         When the connection is lost, the context suppresses the exception: nobody could receive an error response.
         """
         host, port = request.transport.get_extra_info("peername")[:2] if request.transport else ("", 0)
+        # A form can be large, so that only its description is kept.
+        form = request.content_type == "multipart/form-data"
+        parts = await read_form(request) if form else None
         entry = Entry(
             method=request.method,
             path=request.path,
             query=dict(request.query),
             headers=[(name.lower(), value) for name, value in request.headers.items()],
             client=f"{host}:{port}",
-            body=base64.b64encode(await request.read()).decode(),
+            body="" if form else base64.b64encode(await request.read()).decode(),
+            parts=parts,
         )
         self.entries.append(entry)
         await self.notify()

@@ -4,8 +4,10 @@ Sources: https://github.com/Azure/azure-rest-api-specs (cognitiveservices/data-p
 https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter (the annotations of the content filter).
 """
 
+import json
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,23 +19,36 @@ FINGERPRINT = "fp_simulator"
 INVALID = "invalid_request_error"
 
 type Json = dict[str, Any]
-# A JSON object, or the events of a stream.
-type Payload = Json | list[Event]
+# A JSON object, the events of a stream, or other content.
+type Payload = Json | list[Event] | Content
 
 
 @dataclass(frozen=True)
 class Event:
-    """Describe one server-sent event: whether it carries output of the model or an error, and the usage that it reports."""
+    """Describe one server-sent event: whether it carries output of the model or an error, and the usage that it reports.
 
-    data: str
+    Data of type bytes is sent as it is, and is no event.
+    """
+
+    data: str | bytes
     name: str = ""
     has_output: bool = False
     has_error: bool = False
     usage: Json | None = None
 
     def encode(self) -> bytes:
+        if isinstance(self.data, bytes):
+            return self.data
         name = f"event: {self.name}\n" if self.name else ""
         return f"{name}data: {self.data}\n\n".encode()
+
+
+@dataclass(frozen=True)
+class Content:
+    """Describe a body of another type: the chunks that the simulator sends one by one."""
+
+    content_type: str
+    chunks: list[bytes]
 
 
 class ErrorResponse(Exception):
@@ -55,6 +70,12 @@ def token_usage(prompt: str, chunks: list[str]) -> Json:
         "completion_tokens_details": {"reasoning_tokens": 0},
         "prompt_tokens_details": {"cached_tokens": 0},
     }
+
+
+def scripted_usage(usage: Json, script: Json) -> Json:
+    """Return `usage` with the `usage` of `script`, which can have some of the numbers, and some of those in the details."""
+    changes = script.get("usage", {})
+    return usage | {name: usage.get(name, {}) | new if isinstance(new, dict) else new for name, new in changes.items()}
 
 
 def completion(model: str, output: str, usage: Json, tool_call: Json | None = None) -> Json:
@@ -129,6 +150,22 @@ def completion_chunks(model: str, output: list[str], usage: Json | None, tool_ca
     return [first, chunk(role), *map(chunk, deltas), end, *last]
 
 
+def stream_error(error: Json) -> Json:
+    """Return the object that takes the place of a completion, or of a chunk, when a request fails after its status."""
+    return {"error": {"code": None, "message": "", "type": None, "param": None, **error}}
+
+
+def end_with_error(events: list[Event], script: Json) -> list[Event]:
+    """Return `events` of images or audio. If `script` has an error, it follows the number of outputs in `after`.
+
+    openai-python raises these errors: its class Stream looks for this name, and for `error` in the data.
+    """
+    if error := script.get("error"):
+        data = json.dumps({"type": "error", **stream_error(error)})
+        events = [*until_error(events, 0, script.get("after", 0)), Event(data, name="error", has_error=True)]
+    return events
+
+
 def until_error(events: list[Event], preamble: int, after: int) -> list[Event]:
     """Return the events before an error: the first `preamble` ones, or all up to the output chunk number `after`."""
     ends = [number for number, event in enumerate(events, start=1) if event.has_output]
@@ -178,6 +215,15 @@ def conversation_not_found(conversation_id: str) -> Json:
 def file_not_found(file_id: str) -> Json:
     """Return the error for an unknown file: https://github.com/Azure/azure-sdk-for-net/issues/47121."""
     return invalid_request(f"Files [{file_id}] were not found")
+
+
+def missing_parameter(name: str) -> Json:
+    return invalid_request(f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name)
+
+
+def invalid_value(name: str, value: Any, supported: Iterable[str]) -> Json:
+    message = f"Invalid value: '{value}'. Supported values are: {', '.join(f"'{name}'" for name in supported)}."
+    return invalid_request(message, code="invalid_value", param=name)
 
 
 RESOURCE_NOT_FOUND = error("404", "Resource not found")
@@ -233,6 +279,15 @@ DIFFERENT_RESOURCE = invalid_request(
 API_VERSION_ON_V1 = error("BadRequest", "api-version query parameter is not allowed when using /v1 path")
 INVALID_FIELD = error(INVALID, "Invalid type for one of the fields.", type=INVALID)
 NOT_JSON = error(None, "We could not parse the JSON body of your request.", type=INVALID)
+# For a form without a boundary, or one that ends early.
+# https://github.com/Azure/azure-sdk-for-java/pull/36621, https://github.com/danny-avila/LibreChat/pull/10355
+MALFORMED_FORM = error(None, "400: There was an error parsing the body", type="server_error", param=None)
+# https://github.com/wkok/openai-clojure/issues/71
+MISSING_AUDIO = invalid_request("Missing audio file")
+# https://github.com/Azure/azure-sdk-for-net/issues/40780, https://github.com/vercel/ai/issues/8013
+UNKNOWN_AUDIO_FORMAT = invalid_request(
+    "Unrecognized file format. Supported formats: ['flac', 'm4a', 'mp3', 'mp4', 'mpeg', 'mpga', 'oga', 'ogg', 'wav', 'webm']"
+)
 EMPTY_MESSAGES = error(
     "empty_array",
     "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",

@@ -14,10 +14,6 @@ from local.simulator import model, payloads
 from local.simulator.payloads import ErrorResponse, Event, Json, Payload, invalid_request
 from local.simulator.state import ResourceState
 
-# The first dated version that has these routes.
-# https://learn.microsoft.com/azure/ai-foundry/openai/how-to/responses
-FIRST_API_VERSION = "2025-03-01-preview"
-
 
 class Responses:
     """Store the responses of one resource, and their input items."""
@@ -30,15 +26,8 @@ class Responses:
     def create(self, body: Json, script: Json) -> Payload:
         """Create the response that `body` requests, and store it unless `body` says otherwise."""
         store = body.get("store") is not False
-        items = [self.resolve(item, store=store) for item in input_items(body.get("input"))]
-        previous = body.get("previous_response_id")
-        if previous is not None and previous not in self.stored:
-            problem = f"Previous response with id '{previous}' not found."
-            code = "previous_response_not_found"
-            raise ErrorResponse(400, invalid_request(problem, code=code, param="previous_response_id"))
-        self.state.check_input(items)
+        earlier, items = self.read_input(body, store=store)
         conversation = self.state.conversation(body.get("conversation"))
-        earlier = self.inputs[previous] if previous else []
         text_format = (body.get("text") or {}).get("format")
         default = model.reply_to(model.last_text(items), len(earlier) + len(items))
         chunks = model.split(script.get("reply") or model.structured_reply(text_format) or default)
@@ -47,7 +36,8 @@ class Responses:
         if include or body.get("reasoning"):
             output.insert(0, reasoning(self.state.seal() if include else None))
         prompt = json.dumps([*earlier, *items])
-        response = completed_response(body, output, payloads.token_usage(prompt, chunks))
+        usage = payloads.scripted_usage(token_usage(prompt, chunks), script)
+        response = completed_response(body, output, usage)
         response["conversation"] = conversation
         if body.get("background"):
             response |= {"status": "queued", "output": [], "usage": None}
@@ -59,6 +49,42 @@ class Responses:
             self.stored[response["id"]] = response
             self.inputs[response["id"]] = items
         return stream or response
+
+    def compact(self, body: Json, script: Json) -> Json:
+        """Return the user's messages in `body`, and an item with encrypted content that takes the place of the others.
+
+        https://platform.openai.com/docs/api-reference/responses/compact
+        """
+        earlier, items = self.read_input(body)
+        messages = [{**item, "type": "message", "status": "completed"} for item in items if item.get("role") == "user"]
+        item = {"id": f"cmp_{secrets.token_hex(24)}", "type": "compaction", "encrypted_content": self.state.seal()}
+        return {
+            "id": f"resp_{secrets.token_hex(24)}",
+            "object": "response.compaction",
+            "created_at": int(time.time()),
+            "output": [*messages, item],
+            "usage": payloads.scripted_usage(token_usage(json.dumps([*earlier, *items]), [""]), script),
+        }
+
+    def count_input_tokens(self, body: Json, script: Json) -> Json:
+        """Return how many tokens the input in `body` has.
+
+        https://platform.openai.com/docs/api-reference/responses/input-tokens
+        """
+        earlier, items = self.read_input(body)
+        usage = payloads.scripted_usage(token_usage(json.dumps([*earlier, *items]), []), script)
+        return {"object": "response.input_tokens", "input_tokens": usage["input_tokens"]}
+
+    def read_input(self, body: Json, *, store: bool = True) -> tuple[list[Json], list[Json]]:
+        """Return the input items of the previous response, and those in `body`. Raise the error for invalid ones."""
+        items = [self.resolve(item, store=store) for item in input_items(body.get("input"))]
+        previous = body.get("previous_response_id")
+        if previous is not None and previous not in self.stored:
+            problem = f"Previous response with id '{previous}' not found."
+            code = "previous_response_not_found"
+            raise ErrorResponse(400, invalid_request(problem, code=code, param="previous_response_id"))
+        self.state.check_input(items)
+        return self.inputs[previous] if previous else [], items
 
     def resolve(self, item: Json, *, store: bool) -> Json:
         """Return `item`, or the stored item that it refers to."""
@@ -127,13 +153,19 @@ def completed_response(body: Json, output: list[Json], usage: Json) -> Json:
         "tools": body.get("tools") or [],
         "top_p": body.get("top_p", 1.0),
         "truncation": "disabled",
-        "usage": {
-            "input_tokens": usage["prompt_tokens"],
-            "input_tokens_details": {"cached_tokens": 0},
-            "output_tokens": usage["completion_tokens"],
-            "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": usage["total_tokens"],
-        },
+        "usage": usage,
+    }
+
+
+def token_usage(prompt: str, chunks: list[str]) -> Json:
+    """Return the token usage in the words of the Responses API."""
+    usage = payloads.token_usage(prompt, chunks)
+    return {
+        "input_tokens": usage["prompt_tokens"],
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": usage["completion_tokens"],
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage["total_tokens"],
     }
 
 

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.anyio
 
 EMBEDDINGS = "/openai/deployments/chat/embeddings?api-version=2024-10-21"
 RESPONSES = "/openai/responses?api-version=2025-03-01-preview"
+V1 = "/openai/v1/responses"
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOLS = [
     {"type": "function", "function": {"name": "time"}},
@@ -154,8 +155,11 @@ class TestResponses:
 
     async def test_only_background_responses_can_be_cancelled(self, simulators: Simulators) -> None:
         for background, status in ((False, 400), (True, 200)):
-            response = await post(simulators, RESPONSES, {"model": "chat", "input": "Hello", "background": background})
-            await post(simulators, RESPONSES.replace("?", f"/{response['id']}/cancel?"), {}, status)
+            response = await post(simulators, V1, {"model": "chat", "input": "Hello", "background": background})
+            await post(simulators, f"{V1}/{response['id']}/cancel", {}, status)
+            # Dated versions cannot cancel at all.
+            error = await post(simulators, RESPONSES.replace("?", f"/{response['id']}/cancel?"), {}, 404)
+            assert error["error"]["message"] == "Resource not found"
 
     async def test_a_response_that_is_not_stored_cannot_be_continued(self, simulators: Simulators) -> None:
         response = await post(simulators, RESPONSES, {"model": "chat", "input": "Hello", "store": False})
