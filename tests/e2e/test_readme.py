@@ -13,6 +13,8 @@ import pytest
 
 from local.__main__ import parser
 from local.simulator.tokens import TokenIssuer
+from shared.openai_api.router import METHODS
+from shared.operations import OPERATIONS
 from shared.settings import SET_BY_AZURE, Settings, health_check_schedule
 from tests.support.javascript import NODE_FOLDER, needs_node
 from tests.support.pages import blocks, commands, page, table
@@ -118,14 +120,26 @@ def test_javascript_programs_run(app: LocalApp, program: str) -> None:
 
 
 def test_the_documented_routes_are_those_that_the_app_prints(app: LocalApp) -> None:
-    documented: set[tuple[str, str]] = set()
-    for cell, *_ in table("method, route |", API):
-        methods: list[str] = []
-        for names, route in re.findall(r"((?:[A-Z]+, )*[A-Z]+)? ?`(/api[^`]+)`", cell):
-            methods = names.split(", ") if names else methods
-            documented |= {(method, route) for method in methods}
+    documented = {
+        (method, route)
+        for cell, *_ in table("method, route |", API)
+        for names, route in re.findall(r"([A-Z, ]+|all methods,) `(/api[^`]+)`", cell)
+        for method in (METHODS if names == "all methods," else names.split(", "))
+    }
     printed = re.findall(r"^\t\w+: \[(.+)\] http://localhost:\d+(/\S+)$", app.output, re.MULTILINE)
     assert documented == {(method, route) for methods, route in printed for method in methods.split(",")}
+
+
+def test_the_documented_operations_are_those_of_the_table() -> None:
+    documented = [(cell, versions, by_deployment) for cell, _, versions, by_deployment in table("method, operation |", API)]
+    assert documented == [
+        (
+            f"{operation.method} `{operation.path}`",
+            {"": "all", "v1": "`v1`"}.get(operation.since, f"`v1`, {operation.since} and later"),
+            "✓" * operation.by_deployment,
+        )
+        for operation in OPERATIONS
+    ]
 
 
 class RecordingEnviron(dict[str, str]):
@@ -161,6 +175,7 @@ def test_the_documented_settings_are_those_that_the_code_reads() -> None:
         "STREAM_SECONDS": f"{found.stream_seconds:.0f}",
         "MAX_CONCURRENT_CALLS": str(found.max_concurrent_calls),
         "MAX_BODY_BYTES": str(found.max_body_bytes),
+        "MAX_UPLOAD_BYTES": str(found.max_upload_bytes),
         "STREAM_USAGE": str(found.stream_usage).lower(),
         "HEALTH_CHECK_SCHEDULE": schedule,
         "AUTHENTICATION": "AZURE" if found.use_identity else "KEY",
