@@ -15,6 +15,9 @@ param appInsightsName string
 @description('The settings that say who may call the app.')
 param callerSettings { *: string }
 
+@description('The origins of web pages that may call the app.')
+param allowedOrigins string[]
+
 @description('The endpoints, separated by commas, in the order in which the app tries them.')
 param endpoints string
 param apiVersion string
@@ -63,7 +66,11 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     serverFarmId: plan.id
     httpsOnly: true
     keyVaultReferenceIdentity: identity.id
-    siteConfig: { minTlsVersion: '1.2' }
+    siteConfig: {
+      minTlsVersion: '1.2'
+      // Set even without origins, to remove those from before. Callers send keys and tokens in headers, and no cookies.
+      cors: { allowedOrigins: allowedOrigins, supportCredentials: false }
+    }
     functionAppConfig: {
       runtime: { name: 'python', version: '3.13' }
       deployment: {

@@ -42,6 +42,9 @@ param callerRole string = 'Model.Invoke'
 @description('Names of callers for logs and metrics: name=OBJECT-OR-CLIENT-ID, separated by commas. Empty: their ids.')
 param callerNames string = ''
 
+@description('The origins of web pages that may call the app, separated by commas, or * for all pages. Empty: none.')
+param corsAllowedOrigins string = ''
+
 @description('The region of the models. Empty: the same one.')
 param modelLocation string = ''
 
@@ -165,6 +168,18 @@ var tokenSettings = callerAuthentication == 'keys'
       CALLER_NAMES: callerNames
     }
 
+// The host compares whole origins with those that browsers send, and `*` with nothing unless it is alone.
+// https://github.com/Azure/azure-functions-host/blob/dev/src/WebJobs.Script.WebHost/Configuration/CorsOptionsSetup.cs
+var origins = empty(corsAllowedOrigins) ? [] : map(split(toLower(corsAllowedOrigins), ','), origin => trim(origin))
+// An origin has three parts: the scheme, nothing, and the host with its port.
+var mistakes = filter(
+  map(origins, origin => split(replace(origin, '*', '/'), '/')),
+  parts => length(parts) != 3 || !contains(['http:', 'https:'], first(parts)) || empty(last(parts))
+)
+var allowedOrigins = origins == ['*'] || empty(mistakes)
+  ? origins
+  : fail('Set CORS_ALLOWED_ORIGINS to origins such as https://app.example, without a path or a slash at the end, or to * alone.')
+
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
   name: 'rg-${environmentName}'
   location: location
@@ -258,6 +273,7 @@ module app 'app.bicep' = {
     alwaysReadyInstances: alwaysReadyInstances
     appInsightsName: insightsName
     callerSettings: union(useKeys ? { CALLER_KEYS: vault!.outputs.callerKeysReference } : {}, tokenSettings)
+    allowedOrigins: allowedOrigins
     endpoints: '${firstEndpoint}${failoverEndpoint}'
     apiVersion: apiVersion
     chatDeployment: useExisting ? existingChat : chat.name

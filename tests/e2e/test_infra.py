@@ -148,6 +148,8 @@ SETS = {
         },
         DEFAULT,
     ),
+    "some web pages": ({"CORS_ALLOWED_ORIGINS": "https://App.example, http://localhost:5173"}, DEFAULT),
+    "all web pages": ({"CORS_ALLOWED_ORIGINS": "*"}, DEFAULT),
 }
 CALLER_KEYS = {"CALLER_KEYS": "default=" + "a" * 36}
 TOKEN_SETTINGS = {
@@ -161,6 +163,11 @@ BOTH_SETTINGS = CALLER_KEYS | {name: value for name, value in BOTH.items() if na
 CALLERS = {
     "tokens": TOKEN_SETTINGS,
     "both, existing account": BOTH_SETTINGS,
+}
+# The origins whose pages may call the app, for the sets where there are any.
+ORIGINS = {
+    "some web pages": ["https://app.example", "http://localhost:5173"],
+    "all web pages": ["*"],
 }
 
 
@@ -360,6 +367,12 @@ class TestDeployments:
         assert (entra.tenant_id if entra else None) == expected.get("CALLER_TENANT_ID")
 
     @pytest.mark.parametrize("name", SETS)
+    def test_only_web_pages_of_the_allowed_origins_may_call_the_app(self, deployments: Deployments, name: str) -> None:
+        (app,) = deployments[name].of_type("sites")
+        cors = {"allowedOrigins": ORIGINS.get(name, []), "supportCredentials": False}
+        assert app["properties"]["siteConfig"]["cors"] == cors
+
+    @pytest.mark.parametrize("name", SETS)
     def test_every_setting_exists(self, deployments: Deployments, name: str) -> None:
         example = json.loads((PROJECT / "local.settings.json.example").read_text())
         assert set(deployments[name].app_settings()) <= set(example["Values"]) | FOREIGN_SETTINGS
@@ -455,6 +468,17 @@ class TestDeployments:
             ({**TOKENS, "CALLER_AUDIENCE": ""}, "Set CALLER_AUDIENCE"),
             ({**BOTH, "CALLER_AUDIENCE": ""}, "Set CALLER_AUDIENCE"),
             ({"CALLER_AUTHENTICATION": "token"}, "'both' | 'keys' | 'tokens'"),
+            *(
+                ({"CORS_ALLOWED_ORIGINS": origins}, "Set CORS_ALLOWED_ORIGINS")
+                for origins in (
+                    "https://app.example/",
+                    "app.example",
+                    "ftp://app.example",
+                    "https://",
+                    "https://*.example",
+                    "*,https://app.example",
+                )
+            ),
         ],
     )
     def test_a_mistake_stops_the_deployment_and_is_named(
