@@ -152,7 +152,7 @@ class PathNotFound(GatewayError):
     code = "path_not_found"
 
     def __init__(self, asked: str, nearest: str) -> None:
-        super().__init__(f"There is nothing at {asked}. The nearest path is {nearest}.")
+        super().__init__(f"There is nothing at {asked}. Did you mean {nearest}?")
 
 
 class OperationNotAvailable(GatewayError):

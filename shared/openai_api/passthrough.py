@@ -1,5 +1,7 @@
 """Send a call to Azure, and pass its response back."""
 
+from typing import Protocol
+
 from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import UpstreamErrorResponse
@@ -11,8 +13,21 @@ from shared.upstream.request import InferenceCall
 from shared.upstream.response import UpstreamResponse
 
 
-async def respond(failover: Failover, call: InferenceCall, ends: float) -> Response:
-    """Send `call`, and return Azure's response: its status, its body and the headers that clients may see.
+class Translate(Protocol):
+    """Return the response for the caller. Cut it off after `idle` seconds of silence, and at the time `ends`."""
+
+    async def __call__(self, call: InferenceCall, upstream: UpstreamResponse, *, idle: float, ends: float) -> Response: ...
+
+
+async def verbatim(call: InferenceCall, upstream: UpstreamResponse, *, idle: float, ends: float) -> Response:
+    """Return Azure's status, its body and the headers that clients may see."""
+    if upstream.is_event_stream or call.operation.is_binary:
+        return EventStreamResponse(upstream, stream_filter(call, upstream), upstream.content_type, idle=idle, ends=ends)
+    return await whole_response(upstream, upstream.content_type, idle=idle, ends=ends)
+
+
+async def respond(failover: Failover, call: InferenceCall, ends: float, translate: Translate = verbatim) -> Response:
+    """Send `call`, and return Azure's response, translated for the caller. Error responses of Azure's are not translated.
 
     It is cut off at the time `ends` of the loop's clock.
     """
@@ -21,9 +36,7 @@ async def respond(failover: Failover, call: InferenceCall, ends: float) -> Respo
         upstream = await failover.send(call)
     except UpstreamErrorResponse as exc:
         return error_response(exc, idle=idle, ends=ends)
-    if upstream.is_event_stream or call.operation.is_binary:
-        return EventStreamResponse(upstream, stream_filter(call, upstream), upstream.content_type, idle=idle, ends=ends)
-    return await whole_response(upstream, upstream.content_type, idle=idle, ends=ends)
+    return await translate(call, upstream, idle=idle, ends=ends)
 
 
 def stream_filter(call: InferenceCall, upstream: UpstreamResponse) -> StreamFilter:

@@ -17,9 +17,9 @@ from shared.errors import (
     GatewayError,
     ReportedError,
     StreamInterrupted,
-    UpstreamErrorResponse,
     UpstreamFailure,
 )
+from shared.openai_api.passthrough import respond
 from shared.openai_api.request_body import NULL, Fields, parse_field, parse_fields, read_body
 from shared.openai_api.translate import (
     accept_of,
@@ -36,13 +36,14 @@ from shared.streaming import sse
 from shared.streaming.disconnects import cancel_on_disconnect
 from shared.streaming.event_stream import EventStreamResponse
 from shared.streaming.filters import MAX_EVENT_SIZE, Progress, StreamFilter
-from shared.streaming.whole_response import error_response, whole_response
+from shared.streaming.whole_response import whole_response
 from shared.surrogates import whole_characters
 from shared.telemetry import access_log
 from shared.telemetry.call_record import CallRecord
 from shared.telemetry.response_metadata import decode_json, metadata_of
 from shared.upstream.failover import Failover
 from shared.upstream.request import InferenceCall
+from shared.upstream.response import UpstreamResponse
 from shared.upstream.retry_policy import status_of
 
 MESSAGES = re.compile(rb"\s*\[\s*([{\]])")
@@ -102,7 +103,7 @@ async def create_chat(request: Request, failover: Failover, caller: str) -> Resp
     except GatewayError as exc:
         access_log.reject(exc, caller=caller, operation=CHAT_COMPLETIONS.name)
         raise
-    return await cancel_on_disconnect(request, respond(failover, call, ends))
+    return await cancel_on_disconnect(request, respond(failover, call, ends, reply))
 
 
 def chat_call(request: Request, body: bytes, settings: Settings, caller: str) -> InferenceCall:
@@ -153,18 +154,12 @@ def messages_in(fields: Fields) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode([{"role": "user", "content": prompt}]))
 
 
-async def respond(failover: Failover, call: InferenceCall, ends: float) -> Response:
-    """Send `call`, and return the chat endpoint's response. It is cut off at the time `ends` of the loop's clock."""
-    idle = failover.settings.stream_idle
-    try:
-        upstream = await failover.send(call)
-    except UpstreamErrorResponse as exc:
-        return error_response(exc, idle=idle, ends=ends)
+async def reply(call: InferenceCall, upstream: UpstreamResponse, *, idle: float, ends: float) -> Response:
+    """Return the chat endpoint's response: a reply, or a stream of its chunks."""
     if not call.stream:
         translate = partial(reply_to, headers=upstream.headers)
         return await whole_response(upstream, "application/json", translate, idle=idle, ends=ends)
-    events = ChatDeltas(upstream.record)
-    return EventStreamResponse(upstream, events, sse.CONTENT_TYPE, idle=idle, ends=ends)
+    return EventStreamResponse(upstream, ChatDeltas(upstream.record), sse.CONTENT_TYPE, idle=idle, ends=ends)
 
 
 def reply_to(body: bytes, headers: Mapping[str, str]) -> bytes:

@@ -59,8 +59,8 @@ class Server:
 
     async def endpoint(self, request: Request, kind: str) -> Response:
         ends = asyncio.get_running_loop().time() + self.seconds
-        respond = simple_chat.respond if kind.endswith("chat") else passthrough.respond
-        return await respond(self.failover, chat_call(BODY, stream=kind == "stream"), ends)
+        translate = simple_chat.reply if kind.endswith("chat") else passthrough.verbatim
+        return await passthrough.respond(self.failover, chat_call(BODY, stream=kind == "stream"), ends, translate)
 
     @asynccontextmanager
     async def running(self, http: str) -> AsyncIterator[None]:
