@@ -4,10 +4,13 @@ import hashlib
 from dataclasses import dataclass
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from local.simulator.payloads import Json
 
 CHUNK_SIZE = 1 << 16
+# What aiohttp raises for a malformed form. It warns of some headers, and Python can turn warnings into errors.
+FORM_ERRORS = (AssertionError, HttpProcessingError, RuntimeError, ValueError, Warning)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ async def read_form(request: web.Request) -> list[Part] | None:
             if not isinstance(part, BodyPartReader) or part.name is None:
                 raise ValueError("The part has other parts in it, or no name.")
             parts.append(await read_part(part.name, part))
-    except (AssertionError, RuntimeError, ValueError):
+    except FORM_ERRORS:
         async for _ in request.content.iter_chunked(CHUNK_SIZE):
             pass
         return None

@@ -56,7 +56,7 @@ class Responses:
         https://platform.openai.com/docs/api-reference/responses/compact
         """
         earlier, items = self.read_input(body)
-        messages = [{**item, "type": "message", "status": "completed"} for item in items if item.get("role") == "user"]
+        messages = [user_message(item) for item in items if item.get("role") == "user"]
         item = {"id": f"cmp_{secrets.token_hex(24)}", "type": "compaction", "encrypted_content": self.state.seal()}
         return {
             "id": f"resp_{secrets.token_hex(24)}",
@@ -176,6 +176,14 @@ def text_part(text: str) -> Json:
 def message(text: str) -> Json:
     item = {"id": f"msg_{secrets.token_hex(24)}", "type": "message", "role": "assistant", "status": "completed"}
     return {**item, "content": [text_part(text)]}
+
+
+def user_message(item: Json) -> Json:
+    """Return a message of a request as the API returns it, with a list of parts as its content."""
+    content = item["content"]
+    if isinstance(content, str):
+        content = [{"type": "input_text", "text": content}]
+    return {**item, "type": "message", "status": "completed", "content": content}
 
 
 def reasoning(encrypted_content: str | None) -> Json:

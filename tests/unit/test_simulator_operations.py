@@ -18,6 +18,7 @@ from tests.support.simulators import CHAT, KEY, Simulators
 pytestmark = pytest.mark.anyio
 
 EMBEDDINGS = "/openai/deployments/chat/embeddings?api-version=2024-10-21"
+COMPLETIONS = "/openai/deployments/chat/completions?api-version=2024-10-21"
 RESPONSES = "/openai/responses?api-version=2025-03-01-preview"
 V1 = "/openai/v1/responses"
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -75,6 +76,52 @@ class TestTools:
 )
 def test_a_generated_value_fits_its_schema(schema: dict[str, Any], value: Any) -> None:
     assert value_for(schema, schema) == value
+
+
+class TestCompletions:
+    """Compare with createCompletionResponse in Azure's specification: local/simulator/completions.py names it."""
+
+    async def test_a_completion_has_azures_fields(self, simulators: Simulators) -> None:
+        await simulators.script(reply="one and two")
+        completion = await post(simulators, COMPLETIONS, {"prompt": "Hello there"})
+        assert completion["id"].startswith("cmpl-")
+        assert (completion["object"], completion["model"]) == ("text_completion", "chat-2026-11-01")
+        (choice,) = completion["choices"]
+        assert set(choice) == {"content_filter_results", "finish_reason", "index", "logprobs", "text"}
+        assert (choice["text"], choice["finish_reason"], choice["index"]) == ("one and two", "stop", 0)
+        usage = completion["usage"]
+        assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (4, 2, 6)
+
+    @pytest.mark.parametrize("include_usage", [True, False])
+    async def test_a_stream_has_the_texts_in_order(self, simulators: Simulators, include_usage: bool) -> None:
+        await simulators.script(reply="one and two")
+        options = {"stream_options": {"include_usage": True}} if include_usage else {}
+        response = await simulators.chat(COMPLETIONS, {"prompt": "Hello", "stream": True, **options})
+        *events, done = EventParser().feed(response.content)
+        assert done == b"[DONE]"
+        first, *chunks, end = map(json.loads, events[: -1 if include_usage else None])
+        assert (first["choices"], bool(first["prompt_filter_results"])) == ([], True)
+        assert [chunk["choices"][0]["text"] for chunk in chunks] == ["one and", " two"]
+        assert (end["choices"][0]["text"], end["choices"][0]["finish_reason"]) == ("", "stop")
+        assert {("usage" in chunk, chunk.get("usage")) for chunk in (*chunks, end)} == {(include_usage, None)}
+        if include_usage:
+            last = json.loads(events[-1])
+            assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 2)
+
+    async def test_an_error_can_follow_the_first_output_of_a_stream(self, simulators: Simulators) -> None:
+        await simulators.script(reply="one and two", error={"message": "Sorry."}, after=1)
+        response = await simulators.chat(COMPLETIONS, {"prompt": "Hello", "stream": True})
+        _, chunk, error = map(json.loads, EventParser().feed(response.content))
+        assert chunk["choices"][0]["text"] == "one and"
+        assert error == {"error": {"code": None, "message": "Sorry.", "type": None, "param": None}}
+
+    @pytest.mark.parametrize("given", [["Hello", "And"], [1, 2, 3], [[1, 2], [3]]])
+    async def test_lists_are_accepted_as_a_prompt(self, simulators: Simulators, given: Any) -> None:
+        assert (await post(simulators, COMPLETIONS, {"prompt": given}))["choices"][0]["text"]
+
+    @pytest.mark.parametrize("body", [{}, {"prompt": ""}, {"prompt": []}, {"prompt": 7}])
+    async def test_a_prompt_is_required(self, simulators: Simulators, body: Any) -> None:
+        assert (await post(simulators, COMPLETIONS, body, 400))["error"]["param"] == "prompt"
 
 
 class TestEmbeddings:
@@ -185,6 +232,39 @@ class TestResponses:
     async def test_other_paths_do_not_exist(self, simulators: Simulators, path: str) -> None:
         body = {"model": "chat", "input": "a"}
         assert (await post(simulators, path, body, 404))["error"]["message"] == "Resource not found"
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "details"),
+    [
+        ("/openai/v1/chat/completions", "prompt_tokens", {"completion_tokens_details": {"reasoning_tokens": 64}}),
+        ("/openai/v1/completions", "prompt_tokens", {"prompt_tokens_details": {"cached_tokens": 128}}),
+        ("/openai/v1/embeddings", "prompt_tokens", {}),
+        ("/openai/v1/responses", "input_tokens", {"input_tokens_details": {"cached_tokens": 128}}),
+        ("/openai/v1/responses/compact", "input_tokens", {"output_tokens_details": {"reasoning_tokens": 64}}),
+        ("/openai/v1/images/generations", "input_tokens", {"input_tokens_details": {"image_tokens": 7}}),
+    ],
+)
+async def test_the_usage_can_be_scripted(simulators: Simulators, path: str, name: str, details: Any) -> None:
+    body = {"model": "chat", **CHAT, "prompt": "Hello", "input": "Hello"}
+    usual = (await post(simulators, path, body))["usage"]
+    await simulators.script(usage={name: 1000, **details})
+    changed = (await post(simulators, path, body))["usage"]
+    # Numbers of the details that the script leaves out stay.
+    nested = {part: usual[part] | numbers for part, numbers in details.items()}
+    # The length of a reply can differ, and so the tokens of the output and the total.
+    for part in ("completion_tokens", "output_tokens", "total_tokens"):
+        usual.pop(part, None)
+        changed.pop(part, None)
+    assert changed == usual | {name: 1000} | nested
+
+
+async def test_the_usage_of_a_stream_can_be_scripted(simulators: Simulators) -> None:
+    usage = {"output_tokens_details": {"reasoning_tokens": 64}}
+    await simulators.script(usage=usage)
+    response = await simulators.chat(V1, {"model": "chat", "input": "Hello", "stream": True})
+    last = json.loads(EventParser().feed(response.content)[-1])
+    assert last["response"]["usage"]["output_tokens_details"] == {"reasoning_tokens": 64}
 
 
 async def test_a_raw_response_is_sent_unchanged_in_small_writes(simulators: Simulators) -> None:

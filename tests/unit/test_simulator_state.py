@@ -89,6 +89,37 @@ class TestReasoning:
         assert (error["code"], error["param"], error["type"]) == (None, None, "invalid_request_error")
 
 
+class TestCompaction:
+    async def test_it_keeps_the_users_messages_and_seals_the_others(self, clients: list[openai.AsyncOpenAI]) -> None:
+        history = ["Hello", {"role": "assistant", "content": "Hi."}, "And?"]
+        given: Any = [item if isinstance(item, dict) else {"role": "user", "content": item} for item in history]
+        compacted = await clients[0].responses.compact(model="chat", input=given)
+        assert compacted.object == "response.compaction"
+        # The SDK's types know this content only in requests, and so it would warn.
+        *messages, item = [item.to_dict(warnings=False) for item in compacted.output]
+        parts = [[{"type": "input_text", "text": text}] for text in ("Hello", "And?")]
+        assert [(message["role"], message["content"]) for message in messages] == [("user", part) for part in parts]
+        assert item["type"] == "compaction"
+        assert compacted.usage.total_tokens == compacted.usage.input_tokens + compacted.usage.output_tokens
+        await ask(clients[0], [*messages, item, QUESTION])
+        assert (await error_of(clients[1], [*messages, item, QUESTION])).code == "invalid_encrypted_content"
+
+    async def test_it_can_continue_a_stored_response(self, clients: list[openai.AsyncOpenAI]) -> None:
+        previous = (await ask(clients[0])).id
+        compact = clients[0].responses.compact
+        whole = (await compact(model="chat", input="And?", previous_response_id=previous)).usage
+        assert whole.input_tokens > (await compact(model="chat", input="And?")).usage.input_tokens
+        with pytest.raises(openai.BadRequestError) as raised:
+            await compact(model="chat", input="And?", previous_response_id="resp_1")
+        assert raised.value.code == "previous_response_not_found"
+
+
+async def test_the_tokens_of_an_input_are_those_of_its_response(clients: list[openai.AsyncOpenAI]) -> None:
+    counted = await clients[0].responses.input_tokens.count(model="chat", input="Hello")
+    assert counted.object == "response.input_tokens"
+    assert counted.input_tokens == (await ask(clients[0])).usage.input_tokens
+
+
 class TestItemReferences:
     @pytest.mark.parametrize("kind", [{"type": "item_reference"}, {}])
     async def test_a_stored_item_can_be_referred_to(self, clients: list[openai.AsyncOpenAI], kind: dict[str, str]) -> None:
