@@ -2,7 +2,8 @@
 
 The payloads: https://platform.openai.com/docs/api-reference/audio, and audioResponse and audioVerboseResponse in
 https://github.com/Azure/azure-rest-api-specs
-(cognitiveservices/data-plane/AzureOpenAI/inference/preview/2025-04-01-preview/inference.yaml).
+(cognitiveservices/data-plane/AzureOpenAI/inference/preview/2025-04-01-preview/inference.yaml). The forms on v1:
+https://learn.microsoft.com/azure/foundry/openai/reference-preview-latest#create-transcription.
 """
 
 import base64
@@ -51,7 +52,7 @@ def speech(body: Json, script: Json) -> Payload:
     audio_format = body.get("response_format") or "mp3"
     if audio_format not in CONTENT_TYPES:
         raise ErrorResponse(400, payloads.invalid_value("response_format", audio_format, CONTENT_TYPES))
-    chunks = encode_speech(audio_format, model.split(text))
+    chunks = encode_speech(audio_format, model.split(text) or [text])
     if body.get("stream_format") != "sse":
         if error := script.get("error"):
             return payloads.stream_error(error)

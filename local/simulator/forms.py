@@ -45,7 +45,7 @@ async def read_form(request: web.Request) -> list[Part] | None:
 
 
 async def read_part(name: str, part: BodyPartReader) -> Part:
-    digest, size, text = hashlib.sha256(), 0, b""
+    digest, size, text = hashlib.sha256(), 0, bytearray()
     while chunk := await part.read_chunk(CHUNK_SIZE):
         digest.update(chunk)
         size += len(chunk)

@@ -40,7 +40,10 @@ OPERATIONS = {
     "audio/translations": Operation("audioTranslations", "2023-09-01-preview", "2024-02-01"),
     # https://learn.microsoft.com/azure/ai-foundry/openai/how-to/responses
     "responses": Operation("responses", "2025-03-01-preview", by_deployment=False),
+    # https://learn.microsoft.com/azure/foundry/openai/how-to/responses#compact-a-response,
+    # https://github.com/openai/codex/issues/25939
     "responses/compact": Operation("responses"),
+    # OpenAI has it. Azure responded with 404 in May 2026: https://github.com/openai/openai-dotnet/issues/1165
     "responses/input_tokens": Operation("responses"),
 }
 PATH = re.compile(

@@ -13,7 +13,7 @@ from shared.settings import KEY_NAMES, Settings
 from shared.settings.reader import SettingsReader
 
 DEFAULTS = {
-    # A dated version that has all the routes.
+    # The dated version with the most operations. Only v1 has more.
     "AZURE_OPENAI_API_VERSION": "2025-04-01-preview",
     "AZURE_OPENAI_CHATGPT_DEPLOYMENT": "chat",
     "AZURE_OPENAI_DEPLOYMENTS": "embeddings",

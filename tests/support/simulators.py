@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import httpx2
+import openai
 
 from local.serving import Servers
 from local.simulator.azure_openai import AzureOpenAISimulator
@@ -56,6 +57,12 @@ class Simulators:
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return await self.http.post(self.keyed_url + path, content=content, headers=headers)
+
+    def client(self, version: str) -> openai.AsyncOpenAI:
+        """Return the SDK for this API version, v1 or a dated one. The deployment is the model of each call."""
+        if version == "v1":
+            return openai.AsyncOpenAI(base_url=f"{self.keyed_url}/openai/v1", api_key=KEY, max_retries=0)
+        return openai.AsyncAzureOpenAI(azure_endpoint=self.keyed_url, api_version=version, api_key=KEY, max_retries=0)
 
     async def keyless_chat(self, path: str = DATED, **headers: str) -> httpx2.Response:
         headers = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -27,13 +27,7 @@ REPLY = f"You sent 5 bytes as talk.wav. Their SHA-256 begins with {hashlib.sha25
 
 @pytest.fixture(params=["v1", "2025-04-01-preview"])
 async def audio(simulators: Simulators, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    options: dict[str, Any] = {"api_key": KEY, "max_retries": 0}
-    client: openai.AsyncOpenAI
-    if request.param == "v1":
-        client = openai.AsyncOpenAI(base_url=f"{simulators.keyed_url}/openai/v1", **options)
-    else:
-        client = openai.AsyncAzureOpenAI(azure_endpoint=simulators.keyed_url, api_version=request.param, **options)
-    async with client:
+    async with simulators.client(request.param) as client:
         yield client.audio
 
 
