@@ -14,7 +14,7 @@ from shared.streaming import sse
 from shared.upstream.response_body import ResponseBody
 from shared.upstream.token_provider import TokenProvider, default_credential
 from shared.upstream.transport import HttpClient
-from tests.support.contract import error_of
+from tests.support.contract import error_in_event
 from tests.support.processes import LocalApp, local_app
 from tests.support.streams import read_unfinished, rest_of_unfinished
 from tests.support.upstreams import Upstreams
@@ -269,7 +269,7 @@ def test_a_message_that_helps_the_caller_is_passed_on(raw: RawUpstream, raw_app:
     with raw_app.stream_chat() as events:
         assert next(events) == '{"delta":"chunk"}'
         (last,) = rest_of_unfinished(events)
-    assert error_of(last.encode())["message"] == "Slow down"
+    assert error_in_event(last)["message"] == "Slow down"
 
 
 def test_characters_and_contents_of_any_form_reach_a_chat(raw: RawUpstream, raw_app: LocalApp) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from local.simulator import payloads
-from tests.support.contract import error_of
+from tests.support.contract import error_in_event, error_of
 from tests.support.processes import Json, LocalApp, local_app
 from tests.support.streams import rest_of_unfinished
 
@@ -78,7 +78,7 @@ def test_a_stream_that_goes_silent_ends_with_an_error_event(limited_app: LocalAp
         limited_app.model.permit()
         assert json.loads(next(events)) == {"delta": "one and"}
         (last,) = rest_of_unfinished(events)
-    error = error_of(last.encode())
+    error = error_in_event(last)
     assert error["code"] == "stream_broken"
     assert "nothing for 0.5 seconds" in error["message"]
     assert limited_app.model.journal(ended=1)[0].disconnected
@@ -89,7 +89,7 @@ def test_an_interrupted_stream_ends_with_an_error_event(app: LocalApp) -> None:
     with app.stream_chat() as events:
         assert [json.loads(next(events)) for _ in range(2)] == [{"delta": "one and"}, {"delta": " two and"}]
         (last,) = rest_of_unfinished(events)
-    assert error_of(last.encode())["code"] == "stream_broken"
+    assert error_in_event(last)["code"] == "stream_broken"
 
 
 def test_a_disconnect_during_a_stream_ends_the_call_to_azure(app: LocalApp) -> None:
