@@ -25,7 +25,14 @@ BODY = json.dumps(
 
 
 def call(headers: dict[str, str]) -> None:
-    record = CallRecord(operation=CHAT_COMPLETIONS, deployment="gpt-mini", caller="team-a", stream=False, headers=headers)
+    record = CallRecord(
+        operation=CHAT_COMPLETIONS,
+        deployment="gpt-mini",
+        caller="team-a",
+        stream=False,
+        headers=headers,
+        request_bytes=len(BODY),
+    )
     record.attempt_started(1, "name.openai.azure.com", 443)
     record.response_started(200, RESPONSE_HEADERS)
     record.read(BODY)

@@ -95,7 +95,7 @@ class EventStreamResponse(StreamingResponse):
         try:
             while chunk := await self.upstream.next_chunk():
                 self.last_chunk = self.clock()
-                self.upstream.record.chunk_received()
+                self.upstream.record.chunk_received(len(chunk))
                 if output := events.feed(chunk):
                     await self.send(send, body_message(output))
                 if events.progress in (Progress.FINISHED, Progress.FAILED):
@@ -119,6 +119,7 @@ class EventStreamResponse(StreamingResponse):
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT):
                 while chunk := await self.upstream.next_chunk():
+                    self.upstream.record.chunk_received(len(chunk))
                     output += self.events.feed(chunk)
         except (*TRANSPORT_ERRORS, TimeoutError):
             pass

@@ -7,6 +7,9 @@ from shared.errors import GatewayError
 
 logger = logging.getLogger(__name__)
 
+# All lines begin with a caller, so that a query finds them. No caller's name has parentheses.
+UNKNOWN = "(unknown)"
+
 
 def write(fields: Iterable[tuple[str, object]], *, printed: bool = False) -> None:
     """Write a line of `name=value` for those `fields` that have a value.
@@ -21,10 +24,13 @@ def write(fields: Iterable[tuple[str, object]], *, printed: bool = False) -> Non
 
 
 def reject(error: GatewayError, *, caller: str, operation: str | None, path: str | None = None) -> None:
-    """Write the line of a request that the app rejected before any attempt to send it to Azure."""
+    """Write the line of a request that the app rejected before any attempt to send it to Azure.
+
+    `caller` is empty if there is no valid key or token.
+    """
     write(
         [
-            ("caller", caller),
+            ("caller", caller or UNKNOWN),
             ("operation", operation),
             ("path", path),
             ("status", error.status),

@@ -8,7 +8,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from opentelemetry import context, trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.errors import (
+    REQUEST_ID,
     ClientDisconnected,
     GatewayError,
     InternalError,
@@ -24,7 +25,7 @@ from shared.errors import (
     error_detail,
     loggable,
 )
-from shared.operations import EMBEDDINGS, Operation
+from shared.operations import Operation
 from shared.streaming import sse
 from shared.telemetry import access_log, metrics
 from shared.telemetry.response_metadata import FINAL_STATES, METADATA, ResponseMetadata, metadata_of
@@ -33,7 +34,18 @@ TRACE_CONTEXT = TraceContextTextMapPropagator()
 tracer = trace.get_tracer(metrics.SCOPE)
 
 # The ids that Azure's support asks for, with their names in the access log.
-REQUEST_IDS = {"apim-request-id": "apim_request_id", "x-request-id": "request_id"}
+REQUEST_IDS = {"apim-request-id": "apim_request_id", REQUEST_ID: "request_id"}
+# The span's attributes for each kind of tokens and of bytes.
+COUNTS = {
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+    "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
+    "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
+    "request_bytes": "gateway.request.bytes",
+    "response_bytes": "gateway.response.bytes",
+}
+# The kinds of tokens in metrics. The others are parts of these.
+TOKEN_TYPES = {"input_tokens": "input", "output_tokens": "output"}
 # How many of a stream's events are searched for the model's name, which Azure's first event lacks.
 EVENTS_UNTIL_MODEL = 8
 
@@ -48,8 +60,8 @@ class Outcome:
     error: str = ""
     status: int | None = None
     cause: str = ""
-    request_id: str = ""
-    """The id of an error response of the app's own."""
+    request_ids: Mapping[str, str] = field(default_factory=dict)
+    """The ids of an error response."""
 
 
 SUCCEEDED = Outcome()
@@ -59,13 +71,20 @@ DISCONNECTED = Outcome(ClientDisconnected.code)
 def failed(exc: BaseException) -> Outcome:
     """Return the outcome of a call that `exc` ended before its response began. Cancellation means a disconnect."""
     if isinstance(exc, asyncio.CancelledError):
-        exc = ClientDisconnected()
-    error = exc if isinstance(exc, GatewayError) else InternalError()
-    if isinstance(error, UpstreamErrorResponse):
-        is_filtered = error_detail(error.content).code == "content_filter"
-        return Outcome("content_filter" if is_filtered else str(error.status), error.status)
-    # Of an `InternalError`, the log has the id with the traceback.
-    return Outcome(str(error.code), error.status, request_id=error.request_id if error is exc else "")
+        return Outcome(ClientDisconnected.code, ClientDisconnected.status)
+    if not isinstance(exc, GatewayError):
+        # The log has its id with the traceback.
+        return Outcome(InternalError.code, InternalError.status)
+    if isinstance(exc, UpstreamErrorResponse):
+        is_filtered = error_detail(exc.content).code == "content_filter"
+        code = "content_filter" if is_filtered else str(exc.status)
+        return Outcome(code, exc.status, request_ids=request_ids(exc.headers))
+    return Outcome(str(exc.code), exc.status, request_ids=request_ids({**exc.headers, REQUEST_ID: exc.request_id}))
+
+
+def request_ids(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the ids in the headers of a response, by their names in the access log."""
+    return {name: loggable(headers[header]) for header, name in REQUEST_IDS.items() if header in headers}
 
 
 def interrupted(code: str, exc: Exception) -> Outcome:
@@ -81,16 +100,28 @@ def interrupted(code: str, exc: Exception) -> Outcome:
 class CallRecord:
     """Record one call, from before its first attempt to the end of its response.
 
-    `deployment` may be empty; `headers` may have the caller's trace context.
+    `deployment` may be empty; `headers` may have the caller's trace context. `request_bytes` is the size of the body for
+    Azure.
     """
 
     def __init__(
-        self, *, operation: Operation, deployment: str, caller: str, stream: bool, headers: Mapping[str, str]
+        self,
+        *,
+        operation: Operation,
+        deployment: str,
+        caller: str,
+        stream: bool,
+        headers: Mapping[str, str],
+        request_bytes: int,
     ) -> None:
         self.started = time.perf_counter()
         self.operation = operation
         self.stream = stream
+        self.request_bytes = request_bytes
+        self.response_bytes = 0
+        """How much of the body of Azure's response has arrived."""
         self.status = 0
+        """The status of Azure's response, 0 without one that was passed on."""
         self.outcome: Outcome | None = None
         self.attempts = 0
         self.first_chunk: float | None = None
@@ -137,12 +168,14 @@ class CallRecord:
         self.attributes |= {"gateway.endpoint": position, "server.address": host, "server.port": port}
 
     def response_started(self, status: int, headers: Mapping[str, str]) -> None:
-        """Record the status and the headers of Azure's response."""
+        """Record the status and the headers of Azure's response. Of its body, nothing counts that was read before."""
         self.status = status
-        self.request_ids = {name: loggable(headers[header]) for header, name in REQUEST_IDS.items() if header in headers}
+        self.response_bytes = 0
+        self.request_ids = request_ids(headers)
 
-    def chunk_received(self) -> None:
-        """Record that a chunk of a stream has arrived; only the first one counts."""
+    def chunk_received(self, size: int) -> None:
+        """Record that a chunk of a stream has arrived, with its bytes. The first one's time counts."""
+        self.response_bytes += size
         if self.first_chunk is None:
             self.first_chunk = time.perf_counter() - self.started
 
@@ -205,22 +238,21 @@ class CallRecord:
         metadata, attributes = self.metadata, self.attributes
         if metadata.model:
             attributes["gen_ai.response.model"] = metadata.model
-        tokens: dict[str, int] = {}
-        if metadata.usage and uses_tokens:
-            tokens["input"] = metadata.usage.prompt_tokens or metadata.usage.input_tokens or 0
-            if self.operation != EMBEDDINGS:
-                tokens["output"] = metadata.usage.completion_tokens or metadata.usage.output_tokens or 0
-            for kind, count in tokens.items():
-                metrics.token_usage.record(count, {**attributes, "gen_ai.token.type": kind})
+        counts = metadata.usage.reported() if metadata.usage and uses_tokens else {}
+        for name, kind in TOKEN_TYPES.items():
+            if name in counts:
+                metrics.token_usage.record(counts[name], {**attributes, "gen_ai.token.type": kind})
+        if not counts and self.status:
+            counts = {"request_bytes": self.request_bytes, "response_bytes": self.response_bytes}
         if self.first_chunk is not None:
             metrics.time_to_first_chunk.record(self.first_chunk, attributes)
         error = {"error.type": outcome.error} if outcome.error else {}
         metrics.duration.record(took, {**attributes, **error, "gateway.attempts": self.attempts})
         if self.span.is_recording():
-            self.end_span(tokens, error)
-        self.write_access_log(outcome, took, tokens)
+            self.end_span(counts, error)
+        self.write_access_log(outcome, took, counts)
 
-    def end_span(self, tokens: Mapping[str, int], error: Mapping[str, str]) -> None:
+    def end_span(self, counts: Mapping[str, int], error: Mapping[str, str]) -> None:
         metadata = self.metadata
         reasons = [*self.finish_reasons]
         if metadata.status in FINAL_STATES:
@@ -233,7 +265,7 @@ class CallRecord:
         self.span.set_attributes(
             {
                 **self.attributes,
-                **{f"gen_ai.usage.{kind}_tokens": count for kind, count in tokens.items()},
+                **{COUNTS[name]: count for name, count in counts.items()},
                 **{name: value for name, value in optional.items() if value},
                 **error,
                 "gateway.attempts": self.attempts,
@@ -243,7 +275,7 @@ class CallRecord:
             self.span.set_status(trace.StatusCode.ERROR)
         self.span.end()
 
-    def write_access_log(self, outcome: Outcome, took: float, tokens: Mapping[str, int]) -> None:
+    def write_access_log(self, outcome: Outcome, took: float, counts: Mapping[str, int]) -> None:
         attributes, span = self.attributes, self.span.get_span_context()
         fields: list[tuple[str, object]] = [
             ("caller", attributes["gateway.caller"]),
@@ -255,10 +287,11 @@ class CallRecord:
             ("cause", outcome.cause),
             ("duration_ms", round(took * 1000)),
             ("first_chunk_ms", None if self.first_chunk is None else round(self.first_chunk * 1000)),
-            *((f"{kind}_tokens", count) for kind, count in tokens.items()),
+            *counts.items(),
             ("attempts", self.attempts),
             ("endpoint", attributes.get("gateway.endpoint")),
-            *({"request_id": outcome.request_id} | self.request_ids).items(),
+            # If Azure's response began and the client got an error, the client has the id of the error.
+            *{**self.request_ids, **outcome.request_ids}.items(),
             ("trace_id", trace.format_trace_id(span.trace_id) if span.is_valid else None),
         ]
         access_log.write(fields, printed=self.ends_after_invocation)

@@ -2,7 +2,7 @@
 
 import re
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 
@@ -20,13 +20,44 @@ METADATA = re.compile(
 )
 
 
-class Usage(msgspec.Struct):
-    """Token counts: the first two are the names in Chat Completions and embeddings, the others in the Responses API."""
+# A number of tokens. Exporters fail at larger numbers, and metrics at negative ones.
+type Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+
+class TokenDetails(msgspec.Struct):
+    cached_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+
+
+NO_DETAILS = TokenDetails()
+
+
+class Usage(msgspec.Struct):
+    """Token counts, by their names in chats, completions and embeddings (`prompt`, `completion`) and everywhere else.
+
+    It has no counts if the usage is a duration.
+    """
+
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    prompt_tokens_details: TokenDetails | None = None
+    completion_tokens_details: TokenDetails | None = None
+    input_tokens_details: TokenDetails | None = None
+    output_tokens_details: TokenDetails | None = None
+
+    def reported(self) -> dict[str, int]:
+        """Return the counts that Azure has reported. Cached tokens are part of the input, reasoning tokens of the output."""
+        of_input = self.prompt_tokens_details or self.input_tokens_details or NO_DETAILS
+        of_output = self.completion_tokens_details or self.output_tokens_details or NO_DETAILS
+        counts = {
+            "input_tokens": self.input_tokens if self.prompt_tokens is None else self.prompt_tokens,
+            "output_tokens": self.output_tokens if self.completion_tokens is None else self.completion_tokens,
+            "cached_tokens": of_input.cached_tokens,
+            "reasoning_tokens": of_output.reasoning_tokens,
+        }
+        return {kind: count for kind, count in counts.items() if count is not None}
 
 
 class Choice(msgspec.Struct):
@@ -92,6 +123,10 @@ class ResponseMetadata(msgspec.Struct):
         return [text for text in found if isinstance(text, str) and text]
 
 
+# The types of objects whose valid fields count if others are invalid.
+STRUCTS = {ResponseMetadata, TokenDetails, Usage}
+
+
 def decode_json[T](data: bytes, kind: type[T]) -> T:
     """Decode Azure's JSON. Replace halves of surrogate pairs, which msgspec rejects, by U+FFFD. Raise `INVALID_JSON`."""
     try:
@@ -104,28 +139,27 @@ def decode_json[T](data: bytes, kind: type[T]) -> T:
 
 def metadata_of(body: bytes) -> ResponseMetadata:
     """Return the metadata in `body`, JSON, without the fields that have an unexpected type; empty if it cannot be read."""
-    try:
-        return decode_json(body, ResponseMetadata)
-    except msgspec.ValidationError:
-        return valid_fields(body)
-    except INVALID_JSON:
-        return ResponseMetadata()
+    with suppress(*INVALID_JSON):
+        try:
+            return decode_json(body, ResponseMetadata)
+        except msgspec.ValidationError:
+            return valid_fields(body, ResponseMetadata)
+    return ResponseMetadata()
 
 
-def valid_fields(body: bytes) -> ResponseMetadata:
-    try:
-        fields = decode_json(body, dict[str, msgspec.Raw])
-    except INVALID_JSON:
-        return ResponseMetadata()
+def valid_fields[T: msgspec.Struct](body: bytes, kind: type[T]) -> T:
+    """Return the `kind` in a JSON object, without invalid fields, also in the objects in it. Raise `INVALID_JSON`."""
+    fields = decode_json(body, dict[str, msgspec.Raw])
     found: dict[str, Any] = {}
-    for field in msgspec.structs.fields(ResponseMetadata):
-        raw = fields.get(field.encode_name)
-        if raw and field.name == "response":
-            found[field.name] = metadata_of(raw)
-        elif raw:
+    for field in msgspec.structs.fields(kind):
+        if raw := fields.get(field.encode_name):
             with suppress(*INVALID_JSON):
-                found[field.name] = msgspec.json.decode(raw, type=field.type)
-    return ResponseMetadata(**found)
+                try:
+                    found[field.name] = msgspec.json.decode(raw, type=field.type)
+                except msgspec.ValidationError:
+                    for struct in set(get_args(field.type)) & STRUCTS:
+                        found[field.name] = valid_fields(raw, struct)
+    return kind(**found)
 
 
 def is_usage_only(data: bytes) -> bool:

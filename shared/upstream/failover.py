@@ -65,6 +65,7 @@ class Failover:
             caller=call.caller,
             stream=call.stream,
             headers=call.headers,
+            request_bytes=call.size,
         )
         timeout = min(self.settings.request_timeout, self.settings.stream_seconds)
         deadline = asyncio.get_running_loop().time() + timeout

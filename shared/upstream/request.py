@@ -57,3 +57,8 @@ class InferenceCall:
     query: Mapping[str, str | list[str]] = field(default_factory=dict)
     hides_usage: bool = False
     """Whether the app itself requested the usage of a stream. If so, it removes the usage before the client gets it."""
+
+    @property
+    def size(self) -> int:
+        """Return the size of the body in bytes."""
+        return len(self.body) if isinstance(self.body, bytes) else int(self.body.headers["content-length"])

@@ -88,6 +88,8 @@ class UpstreamResponse:
             raise DeadlineExceeded from None
         except TRANSPORT_ERRORS:
             raise UpstreamUnreachable from None
+        finally:
+            self.record.response_bytes = len(body)
         return bytes(body)
 
     async def aclose(self, outcome: Outcome) -> None:

@@ -20,4 +20,6 @@ def chat_call(body: Any = b"", **fields: Any) -> InferenceCall:
 
 
 def chat_record() -> CallRecord:
-    return CallRecord(operation=CHAT_COMPLETIONS, deployment="chat", caller="tests", stream=True, headers={})
+    return CallRecord(
+        operation=CHAT_COMPLETIONS, deployment="chat", caller="tests", stream=True, headers={}, request_bytes=0
+    )
