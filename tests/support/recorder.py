@@ -1,5 +1,7 @@
 """Collect the telemetry that the app records, with the real SDK's in-memory exporters."""
 
+import re
+
 from tests.support.processes import Json, eventually
 from tests.support.upstreams import Gateway
 
@@ -81,3 +83,10 @@ def wait_for_telemetry(gateway: Gateway, calls: int = 1) -> Json:
         return found
 
     return eventually(collect_more, lambda found: len(found["spans"]) >= calls)
+
+
+def logged_fields(gateway: Gateway, text: str) -> dict[str, str]:
+    """Wait for the line of the access log that contains `text`, and return its fields."""
+    gateway.app.wait_for(text)
+    (line,) = (line for line in gateway.app.output.splitlines() if text in line and "Call " in line)
+    return dict(re.findall(r"(\w+)=(\S+)", line))

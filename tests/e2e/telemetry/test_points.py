@@ -61,13 +61,18 @@ def assert_span(found: Json, name: str, attributes: Json, *, error: str | None =
 
 
 def span_attributes(response_id: str, reason: str, used: Json, *, stream: bool) -> Json:
-    """Return what the span of a chat has besides the points' attributes, if the first attempt succeeded."""
+    """Return what the span of a chat has besides the points' attributes, if the first attempt succeeded.
+
+    The simulator reports no cached tokens and no reasoning.
+    """
     return {
         "gen_ai.request.stream": stream,
         "gen_ai.response.id": response_id,
         "gen_ai.response.finish_reasons": [reason],
         "gen_ai.usage.input_tokens": used["input"],
         "gen_ai.usage.output_tokens": used["output"],
+        "gen_ai.usage.cache_read.input_tokens": 0,
+        "gen_ai.usage.reasoning.output_tokens": 0,
         "gateway.attempts": 1,
     }
 

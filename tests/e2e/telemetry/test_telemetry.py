@@ -1,6 +1,5 @@
 """Test the totals of many calls, their traces, and their lines in the access log."""
 
-import re
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +8,7 @@ import pytest
 
 from tests.support.gateway_calls import CALLER, CHAT, MESSAGES
 from tests.support.processes import Json, Simulator
-from tests.support.recorder import DURATION, TOKENS, collect_telemetry, wait_for_telemetry
+from tests.support.recorder import DURATION, TOKENS, collect_telemetry, logged_fields, wait_for_telemetry
 from tests.support.upstreams import Gateway
 
 
@@ -25,6 +24,10 @@ def test_tokens_add_up_over_200_mixed_calls(gateway: Gateway, model: Simulator) 
         ("/api/v1/responses", {"input": "Hello"}),
         ("/api/v1/responses", {"input": "Hello", "stream": True}),
         ("/api/openai/deployments/chat/chat/completions", {**MESSAGES, "stream": True}),
+        ("/api/v1/completions", {**prompt, "model": "chat"}),
+        ("/api/v1/images/generations", {**prompt, "model": "chat"}),
+        ("/api/v1/images/generations", {**prompt, "model": "chat", "stream": True}),
+        ("/api/v1/audio/speech", {"input": "Hello", "voice": "alloy", "model": "chat", "stream_format": "sse"}),
     ]
 
     def call(number: int) -> None:
@@ -93,6 +96,8 @@ class TestAccessLog:
             "status": "200",
             "input_tokens": str(usage["prompt_tokens"]),
             "output_tokens": str(usage["completion_tokens"]),
+            "cached_tokens": "0",
+            "reasoning_tokens": "0",
             "attempts": "1",
             "endpoint": "1",
             "apim_request_id": response.headers["apim-request-id"],
@@ -128,10 +133,3 @@ class TestAccessLog:
         model.script({"status": 200, "raw": "{}", "headers": {"apim-request-id": "forged status=999 caller=nobody"}})
         gateway.http.post(CHAT, json=MESSAGES, headers=CALLER)
         assert logged_fields(gateway, "apim_request_id=forgedstatus999callernobody")["status"] == "200"
-
-
-def logged_fields(gateway: Gateway, text: str) -> dict[str, str]:
-    """Wait for the line of the access log that contains `text`, and return its fields."""
-    gateway.app.wait_for(text)
-    (line,) = (line for line in gateway.app.output.splitlines() if text in line and "Call " in line)
-    return dict(re.findall(r"(\w+)=(\S+)", line))
