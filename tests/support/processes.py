@@ -40,6 +40,7 @@ def eventually[T](look: Callable[[], T], holds: Callable[[T], object]) -> T:
 class RecordedRequest:
     """Describe a request that a simulator has received, as its journal records it."""
 
+    method: str
     path: str
     query: dict[str, str]
     headers: dict[str, str]
@@ -49,6 +50,8 @@ class RecordedRequest:
     ended: float | None
     disconnected: bool
     usage: Json
+    parts: list[Json]
+    """Those of a form, whose `body` is empty."""
 
     @property
     def token(self) -> str:
@@ -75,6 +78,7 @@ class Simulator:
         entries = self.http.get("/control/journal", params={"requests": requests, "ended": ended}).json()
         return [
             RecordedRequest(
+                method=entry["method"],
                 path=entry["path"],
                 query=entry["query"],
                 headers=dict(entry["headers"]),
@@ -84,6 +88,7 @@ class Simulator:
                 ended=entry["ended"],
                 disconnected=entry["disconnected"],
                 usage=entry.get("usage") or {},
+                parts=entry.get("parts") or [],
             )
             for entry in entries
         ]

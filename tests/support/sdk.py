@@ -26,9 +26,9 @@ class SDK:
         self.app = app
         self.runner = asyncio.Runner()
         if issubclass(kind, AzureOpenAI | AsyncAzureOpenAI):
-            options |= {"azure_endpoint": f"{app.url}/api", "api_version": DATED}
+            options = {"azure_endpoint": f"{app.url}/api", "api_version": DATED, **options}
         else:
-            options["base_url"] = f"{app.url}/api/v1"
+            options = {"base_url": f"{app.url}/api/v1", **options}
         self.client = kind(**{"api_key": CALLER_KEY, "max_retries": 0, **options})
 
     def result(self, call: Any) -> Any:
@@ -41,6 +41,17 @@ class SDK:
         """Return all events of a stream."""
         stream = self.result(call)
         return [*stream] if hasattr(stream, "__iter__") else self.runner.run(self.collect(stream))
+
+    def content(self, manager: Any) -> bytes:
+        """Return the whole content of a response that the SDK streams, whose context is `manager`."""
+        if not hasattr(manager, "__enter__"):
+            return self.runner.run(self.content_async(manager))
+        with manager as response:
+            return b"".join(response.iter_bytes())
+
+    async def content_async(self, manager: Any) -> bytes:
+        async with manager as response:
+            return b"".join([chunk async for chunk in response.iter_bytes()])
 
     def events_and_completion(self, manager: Any) -> tuple[list[Any], Any]:
         """Return all events of the SDK's stream helper, and the completion that it builds from them."""
