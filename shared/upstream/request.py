@@ -29,9 +29,15 @@ class FormBody(httpx2.AsyncByteStream):
         self.headers = encoded.headers
         assert isinstance(encoded.stream, httpx2.AsyncByteStream)
         self.stream = encoded.stream
+        self.is_sent = False
+        """Whether the latest attempt has come to the end. Azure cannot work on a form without its end."""
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self.stream)
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = int(self.headers["content-length"])
+        async for chunk in self.stream:
+            left -= len(chunk)
+            self.is_sent = not left
+            yield chunk
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,13 @@ class Connector(aiohttp.TCPConnector):
 
 
 class ConnectionUse:
-    """Note whether aiohttp took a request's connection from the pool, and classify its failure."""
+    """Note whether aiohttp took a request's connection from the pool, and classify its failure.
+
+    `form` is the request's body if it is a form, which can take long to send.
+    """
+
+    def __init__(self, form: FormBody | None) -> None:
+        self.form = form
 
     has_connection = False
     """Whether the request has a connection, on which aiohttp sends it at once."""
@@ -132,9 +138,12 @@ def clear_use() -> None:
 
 
 def was_sent() -> bool:
-    """Return whether the current task's latest request had a connection, so that Azure may have worked on it."""
+    """Return whether the current task's latest request was sent, so that Azure may have worked on it.
+
+    One with a connection counts as sent, and a form only with its end.
+    """
     use = latest_use.get()
-    return use is not None and use.has_connection
+    return use is not None and use.has_connection and (use.form is None or use.form.is_sent)
 
 
 async def note_reuse(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceConnectionReuseconnParams) -> None:
@@ -197,15 +206,16 @@ class HttpClient(httpx2.AsyncClient):
         # Created on first use, because sessions belong to the running event loop.
         session = self.pooled = self.pooled or self.session()
         connects = 0
+        form = request.stream if isinstance(request.stream, FormBody) else None
         while True:
-            use = ConnectionUse()
+            use = ConnectionUse(form)
             latest_use.set(use)
             try:
                 return await session.request(
                     request.method,
                     str(request.url),
                     headers=request.headers,
-                    data=request.stream if isinstance(request.stream, FormBody) else request.content or None,
+                    data=form or request.content or None,
                     allow_redirects=False,
                     proxy=proxy.url if proxy else None,
                     trace_request_ctx=use,
