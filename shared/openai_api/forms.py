@@ -20,7 +20,7 @@ CONTENT_TYPE = "multipart/form-data"
 # Parts of each kind: fields and files. Azure takes 16 images and a mask.
 MOST_PARTS = 100
 # Other spellings under which Azure might find a model that nobody has checked.
-LIKE_MODEL = re.compile(r"[\W_]*model[\W_]*", re.IGNORECASE)
+LIKE_MODEL = re.compile(r"[\W\d_]*model[\W\d_]*", re.IGNORECASE)
 
 
 class Form:
