@@ -25,8 +25,6 @@ from shared.upstream.request import InferenceCall
 # All that clients may send. The host responds to others with an empty 404.
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 JSON = "application/json"
-# Stands for the caller in the access log until the key or the token has been checked. No name has parentheses.
-UNKNOWN = "(unknown)"
 
 type CallerOf = Callable[[Request], Awaitable[str]]
 """Returns the name of the caller. Raises `GatewayError` if there is none."""
@@ -76,7 +74,7 @@ async def serve(request: Request, root: str, failover: Failover, caller_of: Call
     """Serve a request below the function's route, `root`. Raise `GatewayError`."""
     ends = asyncio.get_running_loop().time() + failover.settings.stream_seconds
     route, parameters = find(path_below(request, root))
-    caller = UNKNOWN
+    caller = ""
     operation: Operation | None = None
     async with AsyncExitStack() as files:
         try:
