@@ -215,7 +215,7 @@ def validate(document: Json, described: Json, response: httpx2.Response) -> None
 
 def security(document: Json, described: Json) -> list[Json]:
     """Return the ways to authenticate for an operation: its own, or those of the document."""
-    schemes: list[Json] = described.get("security", document["security"])
+    schemes: list[Json] = (described if "security" in described else document)["security"]
     return schemes
 
 
