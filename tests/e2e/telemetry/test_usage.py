@@ -201,15 +201,18 @@ def test_an_interrupted_stream_records_the_bytes_that_arrived(gateway: Gateway, 
 
 
 def test_bytes_that_arrive_after_an_error_count_as_well(gateway: Gateway, model: Simulator) -> None:
-    raw = 'data: {"choices":[]}\n\ndata: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: {"error":{"code":"x"}}\n\n: rest'
-    model.script({"raw": raw, "split": 5, "headers": {"content-type": "text/event-stream"}})
+    events, rest = 'data: {"choices":[{"delta":{"content":"a"}}]}\n\ndata: {"error":{"code":"x"}}\n\n', ": rest\n\n"
+    headers = {"content-type": "text/event-stream"}
+    model.script({"raw": events + rest, "split": len(events), "pace": 0.1, "headers": headers})
     with gateway.http.stream("POST", CHAT, json={**MESSAGES, "stream": True}, headers=CALLER) as response:
         read_unfinished(response)
-    assert recorded(gateway, "chat/completions")["response_bytes"] == str(len(raw))
+    assert recorded(gateway, "chat/completions")["response_bytes"] == str(len(events + rest))
 
 
-def test_bytes_of_an_earlier_attempt_do_not_count(gateway: Gateway, model: Simulator, broken: str) -> None:
-    gateway.configure(broken, model.url)
+def test_bytes_of_an_earlier_attempt_do_not_count(gateway: Gateway, models: list[Simulator]) -> None:
+    gateway.configure(*(model.url for model in models))
+    error = '{"error":{"code":"429","message":"Too many requests."}}'
+    models[0].script({"raw": error, "headers": {"content-type": "application/json"}})
     response = use(gateway, "chat/completions", stream=True).raise_for_status()
     assert recorded(gateway, "chat/completions")["response_bytes"] == str(len(response.content))
 
