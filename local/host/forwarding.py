@@ -11,7 +11,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 INVOCATION_ID = "x-ms-invocation-id"
-# The headers that the host's proxy (YARP) drops in both directions, along with all that begin with `proxy-`.
+# The headers that the host's proxy (YARP) drops in both directions, along with all that begin with `proxy-`. It passes on
+# `connection` and `upgrade` of a request for a WebSocket.
 DROPPED = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "alt-svc"}
 BODY_LIMIT = 104_857_600
 # Seconds without a byte from the runtime, after which the host gives up.
@@ -83,6 +84,8 @@ class Forwarder:
         headers = CIMultiDict(
             (name, value) for name, value in request.headers.items() if not is_dropped(name) and name.lower() != "host"
         )
+        if asks_for_websocket(request):
+            headers.update({"connection": "Upgrade", "upgrade": "websocket"})
         headers[INVOCATION_ID] = invocation_id
         headers["X-Forwarded-For"] = request.remote or ""
         headers["X-Forwarded-Host"] = request.host
@@ -139,6 +142,16 @@ class Body:
         except (PayloadAccessError, HttpProcessingError):
             self.error_status = 400
             raise ForwardingFailed(400) from None
+
+
+def asks_for_websocket(request: web.Request) -> bool:
+    """Return whether the client asks for a WebSocket. The host ignores that in a request with a body.
+
+    The runtime's server would take the body for the next request of the connection.
+    """
+    tokens = [token.strip().lower() for value in request.headers.getall("connection", []) for token in value.split(",")]
+    upgrade = request.headers.get("upgrade", "").lower()
+    return "upgrade" in tokens and upgrade == "websocket" and not request.can_read_body
 
 
 def is_dropped(header: str) -> bool:

@@ -7,6 +7,10 @@ from collections.abc import AsyncIterator
 import azure.functions as func
 from azurefunctions.extensions.http.fastapi import JSONResponse, Request, Response, StreamingResponse
 from fastapi import HTTPException
+from uvicorn.config import WS_PROTOCOLS
+
+# If a WebSocket library is installed, the runtime's server would respond by itself to a client that asks for a WebSocket.
+WS_PROTOCOLS["auto"] = None
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 

@@ -1,10 +1,12 @@
 """Test that the local host forwards requests and responses as the real host is known to do."""
 
 import gzip
+import json
 import re
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import BinaryIO
 
 import httpx2
 import pytest
@@ -14,10 +16,11 @@ from local.host.forwarding import CONNECT_TRIES, Forwarder, ForwardingFailed
 from local.host.server import empty_response
 from local.serving import Servers
 from tests.support.local_host import TIMESTAMP, HostApp
-from tests.support.processes import TIMEOUT
+from tests.support.processes import TIMEOUT, Json
 
 GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 TRACE, SPAN = "a" * 32, "b" * 16
+UPGRADE = b"host: a\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n"
 
 
 def receive(client: socket.socket) -> bytes:
@@ -26,6 +29,16 @@ def receive(client: socket.socket) -> bytes:
         return client.recv(65536)
     except ConnectionResetError:
         return b""
+
+
+def read_json(received: BinaryIO) -> Json:
+    """Return the body of the next response on a connection."""
+    headers: dict[bytes, bytes] = {}
+    while line := received.readline().rstrip():
+        name, _, value = line.partition(b":")
+        headers[name.lower()] = value
+    found: Json = json.loads(received.read(int(headers[b"content-length"])))
+    return found
 
 
 class TestForwarding:
@@ -75,12 +88,34 @@ class TestForwarding:
         assert seen["client"] == "127.0.0.1"
 
     def test_hop_by_hop_headers_are_dropped_in_both_directions(self, open_host: HostApp) -> None:
-        sent = {"te": "trailers", "proxy-authorization": "Basic eA==", "keep-alive": "timeout=5", "upgrade": "h2c"}
+        sent = {"te": "trailers", "proxy-authorization": "Basic eA==", "keep-alive": "timeout=5"}
+        sent |= {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c"}
         seen = dict(open_host.http.get("/api/echo", headers=sent).json()["headers"])
         assert not set(sent) & set(seen)
         received = open_host.http.get("/api/headers").headers
         assert not {"alt-svc", "proxy-authenticate", "keep-alive"} & set(received)
         assert (received["x-kept"], received["set-cookie"]) == ("yes", "a=b")
+
+    def test_the_headers_that_ask_for_a_websocket_arrive_and_the_connection_stays_usable(self, open_host: HostApp) -> None:
+        with open_host.connection() as client, client.makefile("rb") as received:
+            # The second request is sent before the first response.
+            client.sendall(b"GET /api/echo HTTP/1.1\r\n" + UPGRADE + b"\r\nGET /api/echo HTTP/1.1\r\nhost: a\r\n\r\n")
+            first, second = (dict(read_json(received)["headers"]) for _ in range(2))
+        assert (first["connection"], first["upgrade"]) == ("Upgrade", "websocket")
+        assert not {"connection", "upgrade"} & set(second)
+
+    @pytest.mark.parametrize("is_chunked", [False, True])
+    def test_the_body_of_a_request_for_a_websocket_is_a_body_and_not_another_request(
+        self, open_host: HostApp, is_chunked: bool
+    ) -> None:
+        body = b"GET /api/environ HTTP/1.1\r\nhost: a\r\n\r\n"
+        framing = b"transfer-encoding: chunked\r\n\r\n" if is_chunked else b"content-length: %d\r\n\r\n" % len(body)
+        with open_host.connection() as client, client.makefile("rb") as received:
+            client.sendall(b"POST /api/echo HTTP/1.1\r\n" + UPGRADE + framing)
+            client.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if is_chunked else body)
+            seen = read_json(received)
+        assert seen["body"] == len(body)
+        assert not {"connection", "upgrade"} & {name for name, _ in seen["headers"]}
 
     def test_the_host_does_not_store_cookies(self, open_host: HostApp) -> None:
         open_host.http.get("/api/headers")
