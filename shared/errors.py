@@ -208,7 +208,7 @@ class UnsupportedEncoding(GatewayError):
 class WebSocketNotSupported(GatewayError):
     """The client asks for a WebSocket. Codex falls back to HTTP at once when it gets this status.
 
-    https://www.rfc-editor.org/rfc/rfc9110#status.426 requires the header.
+    https://www.rfc-editor.org/rfc/rfc9110#status.426 requires a header `upgrade`, which the host would drop.
     """
 
     status = 426
@@ -216,7 +216,7 @@ class WebSocketNotSupported(GatewayError):
     code = "websocket_not_supported"
 
     def __init__(self) -> None:
-        super().__init__("This app has no WebSockets. Use HTTP.", headers={"upgrade": "HTTP/1.1", "connection": "upgrade"})
+        super().__init__("This app has no WebSockets. Use HTTP.")
 
 
 class ClientDisconnected(GatewayError):
