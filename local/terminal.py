@@ -65,8 +65,7 @@ def print_functions(host: Host, port: int) -> None:
 
 def print_call_with_token(host: Host, port: int, issuer: TokenIssuer, *, with_identity: bool) -> None:
     """Print a call with a token of `issuer` and, `with_identity`, how programs get tokens from the simulated identity."""
-    path = str(host.path("openai_api")).replace("{*path}", "chat/completions")
-    url = f"http://localhost:{port}/{path}"
+    url = f"http://localhost:{port}/{host.path('openai_api')}".replace("{*path}", "chat/completions")
     body = json.dumps({"messages": [{"role": "user", "content": "Hello"}]})
     print("With a token that is valid for an hour:\n")
     print(f"\tcurl {url} -H {shlex.quote(f'Authorization: Bearer {issuer.mint(1)}')} -d {shlex.quote(body)}\n")

@@ -24,6 +24,8 @@ SET_BY_HOSTS = ("AZURE_FUNCTIONS_ENVIRONMENT", *SET_BY_AZURE)
 def test_functions_are_printed_as_func_start_prints_them(app: LocalApp) -> None:
     port = app.url.rpartition(":")[2]
     assert "\nFunctions:\n\n\tazure_openai_api: " in app.output
+    methods = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
+    assert f"\n\topenai_api: [{methods}] http://localhost:{port}/api/v1/{{*path}}\n" in app.output
     assert f"\n\tchat: [POST] http://localhost:{port}/api/chat\n" in app.output
     assert "made up for the simulators (AZURE_OPENAI_ENDPOINT is not set)" in app.output
     assert re.search(r"simulator of Azure OpenAI at http://127\.0\.0\.1:\d+; it replies without a model", app.output)
@@ -288,8 +290,7 @@ def test_an_unknown_route_or_method_gets_an_empty_404(app: LocalApp) -> None:
 
 def test_the_example_files_name_every_setting_and_work(folder: Path) -> None:
     example = json.loads((PROJECT / "local.settings.json.example").read_text())
-    modules = ("__init__.py", "entra.py", "disabled.py")
-    code = "".join((PROJECT / "shared" / "settings" / name).read_text() for name in modules)
+    code = "".join((PROJECT / "shared" / "settings" / name).read_text() for name in ("__init__.py", "entra.py"))
     named = re.findall(r'"([A-Z][A-Z_]+)"', code)
     known = {name for name in named if "_" in name or name == "AUTHENTICATION"}
     known -= {"AZURE_OPENAI_API_KEY", "AZURE_AUTHORITY_HOST", *SET_BY_HOSTS}
