@@ -29,7 +29,7 @@ print(len(function_app.app.get_functions()), opened, "azure.identity" in sys.mod
 
 def test_the_import_needs_no_settings_no_socket_and_no_azure_identity() -> None:
     run = subprocess.run([sys.executable, "-c", PROBE], cwd=PROJECT, env={}, capture_output=True, text=True, check=True)
-    assert run.stdout == "21 [] False\n"
+    assert run.stdout == "9 [] False\n"
 
 
 @pytest.mark.parametrize("tenant", ["", "aaaabbbb-0000-cccc-1111-dddd2222eeee"])
@@ -128,13 +128,18 @@ def test_a_likely_mistake_in_the_settings_is_logged_once(folder: Path) -> None:
         ("GET", "/api/v1/models/%0A", "model_not_found"),
         ("GET", "/api/v1/responses/a%0D%0Ab", "response_not_found"),
         ("POST", "/api/openai/deployments/a%0Ab/chat/completions", "model_not_found"),
+        ("GET", "/api/v1/a%0Ab", "path_not_found"),
+        ("GET", "/api/v1/%0A", "path_not_found"),
+        ("GET", "/api/openai/%0D%0A/models%0A", "path_not_found"),
+        ("HEAD", "/api/v1/models/%0A", None),
+        ("OPTIONS", "/api/v1/%0A", None),
     ],
 )
-def test_a_path_with_a_line_break_reaches_its_function(app: LocalApp, method: str, path: str, code: str) -> None:
+def test_a_path_with_a_line_break_reaches_its_function(app: LocalApp, method: str, path: str, code: str | None) -> None:
     executed = app.output.count("Executed 'Functions.")
     response = app.http.request(method, path, json={"messages": []} if method == "POST" else None)
-    assert response.status_code == 404
-    assert response.json()["error"]["code"] == code
+    assert response.status_code == (204 if method == "OPTIONS" else 404)
+    assert (response.json()["error"]["code"] if response.content else None) == code
     # If the runtime's server responded without running the function, the host would wait for it in vain.
     eventually(lambda: app.output.count("Executed 'Functions."), lambda count: count > executed)
     assert "The runtime's HTTP server responded without running the function" not in app.output
