@@ -43,7 +43,8 @@ class Route:
     def pattern(self) -> re.Pattern[str]:
         """Return the pattern of its paths. Names of deployments and models may hold slashes. The host ignores case."""
         pattern = re.escape(self.path).replace(r"\{id\}", "(?P<id>[^/]+)")
-        return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", pattern), re.IGNORECASE | re.DOTALL)
+        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", pattern)
+        return re.compile(pattern, re.IGNORECASE | re.ASCII | re.DOTALL)
 
 
 def routes() -> dict[re.Pattern[str], Route]:
@@ -115,7 +116,7 @@ def operation_for(request: Request, root: str, route: Route | None) -> Operation
         raise WebSocketNotSupported
     if route is None:
         asked = cleaned(request.scope["path"])
-        prefix = request.scope["path"].partition(f"/{root}")[0]
+        prefix = re.split(f"/{root}(?:/|$)", request.scope["path"], maxsplit=1, flags=re.IGNORECASE)[0]
         paths = {route.path.lower(): route.path for route in ROUTES.values()}
         (nearest,) = get_close_matches(asked.removeprefix(f"{prefix}/").lower(), paths, 1, cutoff=0)
         raise PathNotFound(asked, f"{prefix}/{paths[nearest]}")
