@@ -290,7 +290,8 @@ def test_an_unknown_route_or_method_gets_an_empty_404(app: LocalApp) -> None:
 
 def test_the_example_files_name_every_setting_and_work(folder: Path) -> None:
     example = json.loads((PROJECT / "local.settings.json.example").read_text())
-    code = "".join((PROJECT / "shared" / "settings" / name).read_text() for name in ("__init__.py", "entra.py"))
+    modules = ("__init__.py", "entra.py", "disabled.py")
+    code = "".join((PROJECT / "shared" / "settings" / name).read_text() for name in modules)
     named = re.findall(r'"([A-Z][A-Z_]+)"', code)
     known = {name for name in named if "_" in name or name == "AUTHENTICATION"}
     known -= {"AZURE_OPENAI_API_KEY", "AZURE_AUTHORITY_HOST", *SET_BY_HOSTS}
