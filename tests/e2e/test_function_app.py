@@ -129,10 +129,10 @@ def test_a_likely_mistake_in_the_settings_is_logged_once(folder: Path) -> None:
         ("GET", "/api/v1/responses/a%0D%0Ab", "response_not_found"),
         ("POST", "/api/openai/deployments/a%0Ab/chat/completions", "model_not_found"),
         ("GET", "/api/v1/a%0Ab", "path_not_found"),
-        ("GET", "/api/v1/%0A", "path_not_found"),
+        ("GET", "/api/v1/%0Ab", "path_not_found"),
         ("GET", "/api/openai/%0D%0A/models%0A", "path_not_found"),
-        ("HEAD", "/api/v1/models/%0A", None),
-        ("OPTIONS", "/api/v1/%0A", None),
+        ("HEAD", "/api/v1/models/a%0Ab", None),
+        ("OPTIONS", "/api/v1/a%0Ab", None),
     ],
 )
 def test_a_path_with_a_line_break_reaches_its_function(app: LocalApp, method: str, path: str, code: str | None) -> None:
