@@ -132,6 +132,10 @@ class ModelNotFound(GatewayError):
     type = "invalid_request_error"
     code = "model_not_found"
 
+    def __init__(self, model: str) -> None:
+        super().__init__(f"There is no model {model[:64]!r} here. GET /api/v1/models lists the models.", param="model")
+        self.model = model
+
 
 class ResponseNotFound(GatewayError):
     """The id of the stored response is malformed: it must have 1 to 128 letters, digits, `_` and `-`."""
@@ -145,14 +149,14 @@ class ResponseNotFound(GatewayError):
 
 
 class PathNotFound(GatewayError):
-    """No operation has the path `asked`; `nearest` is the most similar one that an operation has."""
+    """No operation has the path."""
 
     status = 404
     type = "invalid_request_error"
     code = "path_not_found"
 
-    def __init__(self, asked: str, nearest: str) -> None:
-        super().__init__(f"There is nothing at {asked}. Did you mean {nearest}?")
+    def __init__(self, path: str, advice: str) -> None:
+        super().__init__(f"There is nothing at {path}. {advice}")
 
 
 class OperationNotAvailable(GatewayError):
@@ -170,9 +174,9 @@ class MethodNotAllowed(GatewayError):
     type = "invalid_request_error"
     code = "method_not_allowed"
 
-    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+    def __init__(self, path: str, method: str, allowed: Iterable[str]) -> None:
         methods = ", ".join(allowed)
-        super().__init__(f"This path does not have the method {method}. It has {methods}.", headers={"allow": methods})
+        super().__init__(f"{path} does not have the method {method}. It has {methods}.", headers={"allow": methods})
 
 
 class RequestTimeout(GatewayError):
@@ -415,9 +419,12 @@ def error_in(fields: object) -> ErrorDetail:
     return ErrorDetail(loggable(code), *texts)
 
 
-def cleaned(path: str) -> str:
-    """Return at most 64 characters of a path that a client has sent, fit for the log: printable ASCII without blanks."""
-    return re.sub("[^!-~]+", "?", path[:128])[:64]
+def cleaned(text: str) -> str:
+    """Return at most 64 characters of a path or a name that a client has sent, fit for the log.
+
+    They are printable ASCII, without blanks and `=`, which separate the fields of a line.
+    """
+    return re.sub("[^!-<>-~]+", "_", text[:128])[:64]
 
 
 def loggable(text: str) -> str:

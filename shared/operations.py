@@ -10,6 +10,8 @@ from enum import Enum, auto
 
 # The API without dated versions, by its name in AZURE_OPENAI_API_VERSION.
 V1 = "v1"
+# Later than the latest stable version. A later one may have all that the previews had before it.
+AFTER_STABLE = "2024-10-22"
 # Where the app serves the operations, below its route prefix: for OpenAI clients, for clients that append `/openai/v1` to an
 # endpoint, and for the AzureOpenAI client, whose paths are those of dated versions.
 SURFACES = OPENAI, AZURE_V1, AZURE = ("v1", "openai/v1", "openai")
@@ -37,7 +39,9 @@ class Operation:
     by_deployment: bool = False
     """Whether dated versions have it at `deployments/{deployment}/PATH`. Otherwise, the body names the deployment."""
     since: str = ""
-    """The first dated version that has it. `v1`: none has it. Empty: all have it."""
+    """The first preview version that has it. `v1`: no dated version has it. Empty: all have it."""
+    stable: str = AFTER_STABLE
+    """The first stable version that has it."""
     gen_ai: str = ""
     """The name in OpenTelemetry's GenAI conventions, if they have one."""
     has_default: bool = False
@@ -83,7 +87,9 @@ class Operation:
 
     def exists_in(self, api_version: str) -> bool:
         """Return whether `api_version` of Azure's API has it."""
-        return is_since(api_version, self.since)
+        if api_version == V1 or not self.since:
+            return True
+        return api_version >= self.since and (api_version.endswith("-preview") or api_version >= self.stable)
 
     def path_in(self, api_version: str, deployment: str) -> str:
         """Return its path below an endpoint's base URL. If that lacks the deployment, Azure takes it from the body."""
@@ -107,6 +113,14 @@ STORED_RESPONSE = Operation(
     since=RESPONSES_SINCE,
     query=("include", "include_obfuscation", "starting_after", "stream"),
 )
+TRANSCRIPTIONS = Operation(
+    "audio/transcriptions",
+    by_deployment=True,
+    since="2023-09-01-preview",
+    stable="2024-02-01",
+    body=Body.FORM,
+    is_repeatable=False,
+)
 MODELS = Operation("models", method="GET", body=Body.NOTHING)
 MODEL = Operation("models/{model}", method="GET", body=Body.NOTHING)
 
@@ -122,11 +136,27 @@ OPERATIONS = (
     replace(STORED_RESPONSE, path="responses/{id}/input_items", query=("after", "before", "include", "limit", "order")),
     EMBEDDINGS,
     Operation("completions", by_deployment=True, gen_ai="text_completion", reports_errors=True),
-    Operation("images/generations", by_deployment=True, since="2023-12-01-preview", is_repeatable=False),
+    Operation(
+        "images/generations", by_deployment=True, since="2023-12-01-preview", stable="2024-02-01", is_repeatable=False
+    ),
     Operation("images/edits", by_deployment=True, since="2025-04-01-preview", body=Body.FORM, is_repeatable=False),
     Operation("audio/speech", by_deployment=True, since="2024-02-15-preview", is_binary=True, is_repeatable=False),
-    Operation("audio/transcriptions", by_deployment=True, since="2023-09-01-preview", body=Body.FORM, is_repeatable=False),
-    Operation("audio/translations", by_deployment=True, since="2023-09-01-preview", body=Body.FORM, is_repeatable=False),
+    Operation(
+        "audio/transcriptions",
+        by_deployment=True,
+        since="2023-09-01-preview",
+        stable="2024-02-01",
+        body=Body.FORM,
+        is_repeatable=False,
+    ),
+    Operation(
+        "audio/translations",
+        by_deployment=True,
+        since="2023-09-01-preview",
+        stable="2024-02-01",
+        body=Body.FORM,
+        is_repeatable=False,
+    ),
     MODELS,
     MODEL,
 )

@@ -49,7 +49,7 @@ class Callers:
         token = next(((text, header) for text in presented if (header := header_of(text))), None)
         if token is None:
             raise Unauthorized(
-                "This caller key is not valid. Ask the app's operator for one of its CALLER_KEYS."
+                "This caller key is not valid. Ask the app's operator for a key of your own."
                 if settings.caller_keys
                 else f"This is not an Entra ID token, and the app takes no keys. {self.accepted}"
             )

@@ -25,8 +25,7 @@ def deployment_for(model: str, settings: Settings) -> str:
     try:
         return settings.deployments[model]
     except KeyError:
-        listed = "GET /api/v1/models lists the models."
-        raise ModelNotFound(f"There is no model {model[:64]!r} here. {listed}", param="model") from None
+        raise ModelNotFound(model) from None
 
 
 def name_in_path(parameter: str) -> str:

@@ -25,6 +25,23 @@ from shared.upstream.request import InferenceCall
 # All that clients may send. The host responds to others with an empty 404.
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 JSON = "application/json"
+# Parts of OpenAI's API that the app lacks. README says why.
+NOT_SERVED = {
+    "assistants",
+    "batches",
+    "containers",
+    "conversations",
+    "evals",
+    "files",
+    "fine_tuning",
+    "moderations",
+    "realtime",
+    "threads",
+    "uploads",
+    "variations",
+    "vector_stores",
+    "videos",
+}
 
 type CallerOf = Callable[[Request], Awaitable[str]]
 """Returns the name of the caller. Raises `GatewayError` if there is none."""
@@ -114,16 +131,24 @@ def operation_for(request: Request, root: str, route: Route | None) -> Operation
     """Return the operation. Raise `WebSocketNotSupported`, `PathNotFound` or `MethodNotAllowed`."""
     if request.headers.get("upgrade", "").lower() == "websocket":
         raise WebSocketNotSupported
+    path = cleaned(request.scope["path"])
     if route is None:
-        asked = cleaned(request.scope["path"])
-        prefix = re.split(f"/{root}(?:/|$)", request.scope["path"], maxsplit=1, flags=re.IGNORECASE)[0]
-        paths = {route.path.lower(): route.path for route in ROUTES.values()}
-        (nearest,) = get_close_matches(asked.removeprefix(f"{prefix}/").lower(), paths, 1, cutoff=0)
-        raise PathNotFound(asked, f"{prefix}/{paths[nearest]}")
+        raise PathNotFound(path, advice_on(path, root))
     try:
         return route.operations[request.method]
     except KeyError:
-        raise MethodNotAllowed(request.method, allowed(route)) from None
+        raise MethodNotAllowed(path, request.method, allowed(route)) from None
+
+
+def advice_on(path: str, root: str) -> str:
+    """Return what to do about a `path` that no operation has."""
+    prefix, *_ = re.split(f"/{root}(?:/|$)", path, maxsplit=1, flags=re.IGNORECASE)
+    segments = path.lower().removeprefix(f"{prefix}/").split("/")
+    if missing := next((segment for segment in segments if segment in NOT_SERVED), None):
+        return f"This app does not serve {missing}."
+    paths = {route.path.lower(): route.path for route in ROUTES.values()}
+    found = get_close_matches("/".join(segments), paths, 1)
+    return f"Did you mean {prefix}/{paths[found[0]]}?" if found else f"GET {prefix}/openapi.json describes all paths."
 
 
 def check_availability(operation: Operation, route: Route | None, settings: Settings) -> None:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 
-from shared.errors import GatewayError
+from shared.errors import GatewayError, ModelNotFound, cleaned
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def reject(error: GatewayError, *, caller: str, operation: str | None, path: str
             ("caller", caller or UNKNOWN),
             ("operation", operation),
             ("path", path),
+            ("model", cleaned(error.model) if isinstance(error, ModelNotFound) else None),
             ("status", error.status),
             ("error", error.code),
             ("attempts", 0),

@@ -258,7 +258,7 @@ def classify(response: httpx2.Response, call: InferenceCall, position: int, sett
             "Endpoint %d, called by %s, responded with %s: %s",
             position,
             call.caller,
-            f"{status} {detail.code}".strip(),
+            f"{status} {detail.code}".removesuffix(f" {status}").strip(),
             logged.explain(call.deployment, settings),
         )
     cooldown = cooldown_for(kind, call, DEFAULT_COOLDOWN if retry_after is None else retry_after)

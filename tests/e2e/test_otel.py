@@ -34,8 +34,8 @@ TRACED = """
 
 @app.route(route="test/traced", methods=["POST"], auth_level=OPEN)
 async def test_traced(req: Request, context: func.Context) -> Response:
-    gateway = shared_gateway()
-    response = await passthrough.create(req, gateway.failover, "tests", CHAT_COMPLETIONS)
+    req.path_params["path"] = "chat/completions"
+    response = await serve(req, "v1")
     response.headers["x-invocation"] = context.trace_context.trace_parent
     return response
 """

@@ -14,7 +14,7 @@ import pytest
 from local.__main__ import parser
 from local.simulator.tokens import TokenIssuer
 from shared.openai_api.router import METHODS
-from shared.operations import OPERATIONS
+from shared.operations import AFTER_STABLE, OPERATIONS, V1, Operation
 from shared.settings import SET_BY_AZURE, Settings, health_check_schedule
 from tests.support.javascript import NODE_FOLDER, needs_node
 from tests.support.pages import blocks, commands, page, table
@@ -44,7 +44,8 @@ def issuer() -> TokenIssuer:
 def app(tmp_path_factory: pytest.TempPathFactory, upstreams: Upstreams, issuer: TokenIssuer) -> Iterator[LocalApp]:
     """Return an app that accepts a key, and tokens of `issuer`."""
     _, settings = upstreams.entra(issuer)
-    with local_app(tmp_path_factory.mktemp("app"), CALLER_KEYS=f"reader={KEY}", **settings) as app:
+    settings |= {"CALLER_KEYS": f"reader={KEY}", "AZURE_OPENAI_DEPLOYMENTS": "embeddings,speech,transcribe,images"}
+    with local_app(tmp_path_factory.mktemp("app"), **settings) as app:
         yield app
 
 
@@ -98,7 +99,7 @@ def test_the_command_without_make_is_the_one_that_make_runs() -> None:
 
 
 @pytest.mark.parametrize("program", blocks("python", GUIDES))
-def test_python_programs_run(app: LocalApp, environ: dict[str, str], program: str) -> None:
+def test_python_programs_run(app: LocalApp, environ: dict[str, str], tmp_path: Path, program: str) -> None:
     calls = [
         f'{client}.chat.completions.create(model="chat", messages=[{{"role": "user", "content": "a"}}])'
         for client in re.findall(r"^(\w+) = (?:Azure)?OpenAI\(", program, re.MULTILINE)
@@ -107,7 +108,9 @@ def test_python_programs_run(app: LocalApp, environ: dict[str, str], program: st
         calls = ['print(chat.invoke("Hi"), len(embeddings.embed_query("Hi")))']
     assert calls
     code = "\n".join([filled_in(program, app), *calls])
-    run = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=TIMEOUT)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=TIMEOUT
+    )
     assert run.returncode == 0, run.stderr
 
 
@@ -130,12 +133,23 @@ def test_the_documented_routes_are_those_that_the_app_prints(app: LocalApp) -> N
     assert documented == {(method, route) for methods, route in printed for method in methods.split(",")}
 
 
+def versions_of(operation: Operation) -> str:
+    """Return the versions that have an operation, in the words of the page."""
+    if not operation.since:
+        return "all"
+    versions = ["`v1`"]
+    if operation.since != V1:
+        versions.append(f"previews since {operation.since.removesuffix('-preview')}")
+        versions += [f"stable versions since {operation.stable}"] * (operation.stable != AFTER_STABLE)
+    return ", ".join(versions)
+
+
 def test_the_documented_operations_are_those_of_the_table() -> None:
     documented = [(cell, versions, by_deployment) for cell, _, versions, by_deployment in table("method, operation |", API)]
     assert documented == [
         (
             f"{operation.method} `{operation.path}`",
-            {"": "all", "v1": "`v1`"}.get(operation.since, f"`v1`, {operation.since} and later"),
+            versions_of(operation),
             "✓" * operation.by_deployment,
         )
         for operation in OPERATIONS
