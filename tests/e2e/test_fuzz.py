@@ -198,7 +198,10 @@ def test_a_malformed_header_does_not_reach_azure(gateway: Gateway, shared_model:
         assert not {"x", "b"} & set(seen.headers)
 
 
-schema = schemathesis.openapi.from_dict(openapi.description("/api/openapi.json"))
+# Of the paths with the deployment, one is enough. The other paths of Azure have the same operations as those of v1.
+schema = schemathesis.openapi.from_dict(openapi.description("/api/openapi.json")).exclude(
+    path_regex="^/openai/(?!deployments/.*/chat)"
+)
 CHECKS: list[Callable[..., Any]] = [
     not_a_server_error,
     status_code_conformance,

@@ -65,9 +65,9 @@ def resolved(document: Json, item: Json) -> Json:
     return component
 
 
-def request_content(described: Json) -> tuple[str, Json]:
+def request_content(document: Json, described: Json) -> tuple[str, Json]:
     """Return the content type of an operation's request, and what the document says about it. Both may be empty."""
-    content: Json = described.get("requestBody", {}).get("content", {})
+    content: Json = resolved(document, described.get("requestBody", {})).get("content", {})
     assert len(content) <= 1
     return next(iter(content.items()), ("", {}))
 
@@ -103,7 +103,7 @@ def test_the_document_has_exactly_the_functions_of_the_host_and_the_operations_o
 def test_an_operation_has_the_body_and_the_parameters_of_the_table(method: str, path: str) -> None:
     document, operation = openapi.document(), ROWS[method, path]
     described = document["paths"][path][method.lower()]
-    content_type, content = request_content(described)
+    content_type, content = request_content(document, described)
     assert content_type == {Body.NOTHING: "", Body.JSON: JSON, Body.FORM: FORM}[operation.body]
     parameters = [resolved(document, item) for item in described["parameters"]]
     assert {item["name"] for item in parameters if item["in"] == "query"} == {*operation.query, "api-version"}
@@ -253,7 +253,7 @@ def test_responses_to_every_example_and_on_every_path_are_as_described(
     for method, path, described in operations(document):
         identifier = stored.json()["id"]
         url = "/api" + path.replace("{id}", identifier).replace("{deployment}", "chat").replace("{model}", "chat")
-        content_type, content = request_content(described)
+        content_type, content = request_content(document, described)
         bodies = [example["value"] for example in content["examples"].values()] if content else []
         for body in bodies:
             Draft202012Validator({**content["schema"], "components": document["components"]}).validate(body)
