@@ -42,7 +42,14 @@ class Uploads:
 
 @pytest.fixture(params=[DATED, V1])
 def uploads(request: pytest.FixtureRequest, gateway: Gateway, model: Simulator) -> Uploads:
+    """Return the app with each kind of API version."""
     gateway.configure(model.url, AZURE_OPENAI_API_VERSION=request.param, **SETTINGS)
+    return Uploads(gateway, model)
+
+
+@pytest.fixture
+def v1_uploads(gateway: Gateway, model: Simulator) -> Uploads:
+    gateway.configure(model.url, AZURE_OPENAI_API_VERSION=V1, **SETTINGS)
     return Uploads(gateway, model)
 
 
@@ -87,11 +94,11 @@ MODELS: dict[str, tuple[list[Part], tuple[int, str, str]]] = {
 
 @pytest.mark.parametrize("path", FORMS)
 @pytest.mark.parametrize("name", MODELS)
-def test_only_a_listed_deployment_is_reached_by_a_form(uploads: Uploads, name: str, path: str) -> None:
+def test_only_a_listed_deployment_is_reached_by_a_form(v1_uploads: Uploads, name: str, path: str) -> None:
     parts, expected = MODELS[name]
     for order in ((*parts, *OTHERS), (*OTHERS, *parts)):
-        assert error_of(uploads.post(*order, path=f"/api/v1/{path}")) == expected
-    assert uploads.model.journal() == []
+        assert error_of(v1_uploads.post(*order, path=f"/api/v1/{path}")) == expected
+    assert v1_uploads.model.journal() == []
 
 
 # Some clients for Azure leave the deployment out of the path.
@@ -143,17 +150,17 @@ NOT_FORMS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", NOT_FORMS)
-def test_a_body_that_is_not_a_form_is_rejected(uploads: Uploads, name: str) -> None:
+def test_a_body_that_is_not_a_form_is_rejected(v1_uploads: Uploads, name: str) -> None:
     body, content_type = NOT_FORMS[name]
-    response = uploads.post_body(body, content_type=content_type)
+    response = v1_uploads.post_body(body, content_type=content_type)
     assert error_of(response) == (400, "invalid_request", None)
     assert "multipart/form-data" in response.json()["error"]["message"]
-    assert uploads.model.journal() == []
+    assert v1_uploads.model.journal() == []
 
 
-def test_a_compressed_form_is_rejected(uploads: Uploads) -> None:
+def test_a_compressed_form_is_rejected(v1_uploads: Uploads) -> None:
     headers = {**CALLER, "content-type": CONTENT_TYPE, "content-encoding": "gzip"}
-    response = uploads.gateway.http.post(TRANSCRIPTIONS, content=WHOLE, headers=headers)
+    response = v1_uploads.gateway.http.post(TRANSCRIPTIONS, content=WHOLE, headers=headers)
     assert error_of(response) == (415, "unsupported_encoding", None)
 
 
@@ -176,12 +183,12 @@ BREAKS = [
 
 
 @pytest.mark.parametrize("line_break", BREAKS)
-def test_no_part_can_add_another_part_or_header(uploads: Uploads, line_break: str) -> None:
+def test_no_part_can_add_another_part_or_header(v1_uploads: Uploads, line_break: str) -> None:
     inside = f"a{line_break}{INJECTED}{line_break}hidden"
     for part in (field(inside, "1"), file("file", b"2", f"{inside}.mp3"), file("file", b"3", "a.mp3", inside)):
-        uploads.model.clear()
-        response = uploads.post(GOOD, part, file())
-        seen = uploads.model.journal()
+        v1_uploads.model.clear()
+        response = v1_uploads.post(GOOD, part, file())
+        seen = v1_uploads.model.journal()
         if response.status_code == 400:
             continue
         assert response.status_code == 200
@@ -203,30 +210,30 @@ TEXTS = ["Grüße 👋", "line\r\nline\nline", "", "a\tb", "x" * 100_000, "\u202
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_texts_arrive_unchanged(uploads: Uploads, text: str) -> None:
-    sdk = SDK(uploads.gateway.app, OpenAI)
+def test_texts_arrive_unchanged(v1_uploads: Uploads, text: str) -> None:
+    sdk = SDK(v1_uploads.gateway.app, OpenAI)
     sdk.client.audio.transcriptions.create(model=MODEL, file=audio(), prompt=text, extra_body={"übrig": text})
     sdk.close()
-    values = {part["name"]: part["value"] for part in uploads.seen().parts}
+    values = {part["name"]: part["value"] for part in v1_uploads.seen().parts}
     assert values == {"model": DEPLOYMENT, "prompt": text, "übrig": text, "file": None}
 
 
 @pytest.mark.parametrize("name", ["Grüße 👋.mp3", "a b;c=d.mp3", "a'b.mp3", "../../etc/x.mp3", "a\\b.mp3"])
-def test_names_and_types_of_files_arrive_unchanged(uploads: Uploads, name: str) -> None:
-    sdk = SDK(uploads.gateway.app, OpenAI)
+def test_names_and_types_of_files_arrive_unchanged(v1_uploads: Uploads, name: str) -> None:
+    sdk = SDK(v1_uploads.gateway.app, OpenAI)
     file: Any = (name, b"audio", "audio/x-own; codecs=a")
     sdk.client.audio.transcriptions.create(model=MODEL, file=file)
     sdk.close()
-    seen = uploads.seen().parts[-1]
+    seen = v1_uploads.seen().parts[-1]
     assert (seen["filename"], seen["content_type"]) == (name, "audio/x-own; codecs=a")
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "latin-1", "utf-16", "unknown", "hex", "idna", "\xfc"])
-def test_the_charset_of_a_form_changes_no_model(uploads: Uploads, charset: str) -> None:
-    response = uploads.post_body(WHOLE, content_type=f"{CONTENT_TYPE}; charset={charset}")
+def test_the_charset_of_a_form_changes_no_model(v1_uploads: Uploads, charset: str) -> None:
+    response = v1_uploads.post_body(WHOLE, content_type=f"{CONTENT_TYPE}; charset={charset}")
     # With UTF-16, the model has another name.
     assert response.status_code in (200, 400, 404)
-    for seen in uploads.model.journal():
+    for seen in v1_uploads.model.journal():
         assert seen.parts[0]["value"] == DEPLOYMENT
 
 
