@@ -66,7 +66,8 @@ class GatewayError(Exception):
     @cached_property
     def request_id(self) -> str:
         """The id that the response, its header and the log have in common, so that a caller can quote it: Azure's if any."""
-        return self.headers.get(REQUEST_ID) or secrets.token_hex(16)
+        given = self.headers.get(REQUEST_ID, "")
+        return given if given and given == loggable(given) else secrets.token_hex(16)
 
     def body(self) -> bytes:
         """Return the response's JSON in OpenAI's format: `{"error": {"message", "type", "param", "code", "request_id"}}`."""

@@ -21,7 +21,8 @@ class Translate(Protocol):
 
 async def verbatim(call: InferenceCall, upstream: UpstreamResponse, *, idle: float, ends: float) -> Response:
     """Return Azure's status, its body and the headers that clients may see."""
-    if upstream.is_event_stream or call.operation.is_binary:
+    # An error is JSON, also in place of speech.
+    if upstream.is_event_stream or (call.operation.is_binary and not upstream.content_type.startswith("application/json")):
         return EventStreamResponse(upstream, stream_filter(call, upstream), upstream.content_type, idle=idle, ends=ends)
     return await whole_response(upstream, upstream.content_type, idle=idle, ends=ends)
 

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 from azurefunctions.extensions.http.fastapi import Request, Response
 
+from shared.error_responses import as_gateway_error
 from shared.errors import GatewayError, MethodNotAllowed, OperationNotAvailable, PathNotFound, WebSocketNotSupported, cleaned
 from shared.openai_api import models
 from shared.openai_api.forms import form_in
@@ -18,6 +19,7 @@ from shared.openai_api.translate import form_call, json_call, stored_response_ca
 from shared.operations import MODEL, MODELS, OPERATIONS, SURFACES, Body, Operation
 from shared.settings import Settings
 from shared.streaming.disconnects import cancel_on_disconnect
+from shared.streaming.event_stream import EventStreamResponse
 from shared.telemetry import access_log
 from shared.upstream.failover import Failover
 from shared.upstream.request import InferenceCall
@@ -105,11 +107,20 @@ async def serve(request: Request, root: str, failover: Failover, caller_of: Call
                 name = models.name_in_path(parameters["model"])
                 return Response(models.retrieve_model(name, failover.settings), media_type=JSON)
             call = await call_for(request, operation, parameters, failover.settings, caller, files)
-        except GatewayError as exc:
-            path = None if operation else cleaned(request.scope["path"])
-            access_log.reject(exc, caller=caller, operation=operation.name if operation else None, path=path)
-            raise
-        return await cancel_on_disconnect(request, respond(failover, call, ends))
+        except Exception as exc:
+            raise rejection(exc, request, caller, operation) from None
+        response = await cancel_on_disconnect(request, respond(failover, call, ends))
+        if isinstance(response, EventStreamResponse):
+            response.files = files.pop_all()
+        return response
+
+
+def rejection(exc: Exception, request: Request, caller: str, operation: Operation | None) -> GatewayError:
+    """Return the error for a request that failed before anything was sent to Azure, and write its line of the access log."""
+    error = as_gateway_error(exc)
+    path = None if operation else cleaned(request.scope["path"])
+    access_log.reject(error, caller=caller, operation=operation.name if operation else None, path=path)
+    return error
 
 
 def options(request: Request, root: str) -> Response:
@@ -143,11 +154,14 @@ def operation_for(request: Request, root: str, route: Route | None) -> Operation
 def advice_on(path: str, root: str) -> str:
     """Return what to do about a `path` that no operation has."""
     prefix, *_ = re.split(f"/{root}(?:/|$)", path, maxsplit=1, flags=re.IGNORECASE)
-    segments = path.lower().removeprefix(f"{prefix}/").split("/")
+    asked = path.lower().removeprefix(f"{prefix.lower()}/").strip("/")
+    if asked in SURFACES:
+        return "This is a base URL; clients append paths such as /chat/completions to it."
+    segments = asked.split("/")
     if missing := next((segment for segment in segments if segment in NOT_SERVED), None):
         return f"This app does not serve {missing}."
     paths = {route.path.lower(): route.path for route in ROUTES.values()}
-    found = get_close_matches("/".join(segments), paths, 1)
+    found = get_close_matches(asked, paths, 1, cutoff=0.5)
     return f"Did you mean {prefix}/{paths[found[0]]}?" if found else f"GET {prefix}/openapi.json describes all paths."
 
 

@@ -1,6 +1,7 @@
 """Send a stream of events to the client: keep it alive, end it in time, and report interruptions."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from azurefunctions.extensions.http.fastapi import StreamingResponse
@@ -55,7 +56,9 @@ class EventStreamResponse(StreamingResponse):
             # Keeps proxies such as nginx from buffering the events.
             "x-accel-buffering": "no",
         }
-        super().__init__(iter(()), 200, headers)
+        super().__init__(iter(()), upstream.response.status_code, headers)
+        self.files: AsyncExitStack | None = None
+        """The files of the request's form. Azure may respond before it has read them, so they are closed at the end."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         limit_send_buffer(receive)
@@ -84,6 +87,8 @@ class EventStreamResponse(StreamingResponse):
         finally:
             await cancel(forwarding, disconnected)
             await self.upstream.aclose(ending.outcome)
+            if self.files:
+                await self.files.aclose()
             # The traceback of a failed task refers to this frame; dropping the tasks breaks the cycle.
             del forwarding, disconnected
         await self.finish(ending, receive, send)

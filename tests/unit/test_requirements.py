@@ -63,7 +63,7 @@ def imported_packages(paths: Iterable[Path]) -> set[str]:
 
 def test_every_requirement_is_imported_or_gives_a_reason() -> None:
     _, _, others = TEXT.partition(NOT_BY_NAME)
-    not_imported = {"azure-functions-runtime", "httptools", "python-multipart"}
+    not_imported = {"azure-functions-runtime", "httptools"}
     assert REQUIRED.keys() - not_imported == imported_packages(APP) - OPTIONAL
     assert all(f"\n{name}==" in others for name in not_imported)
 

@@ -212,3 +212,16 @@ def test_an_error_before_the_first_event_goes_to_the_next_endpoint(
     assert response.status_code == 200
     assert b"rate_limit" not in response.content
     assert [len(model.journal()) for model in models] == [1, 1, 0]
+
+
+def test_an_error_in_place_of_speech_is_logged_as_one(dated: Gateway, model: Simulator) -> None:
+    error = '{"error":{"code":"server_error","message":"No voice today."}}'
+    model.script({"raw": error, "headers": {"content-type": "application/json"}})
+    response = dated.http.post("/api/v1/audio/speech", json=SPEECH, headers=CALLER)
+    assert (response.status_code, response.text) == (200, error)
+    dated.app.wait_for(" operation=audio/speech deployment=chat stream=false status=200 error=upstream_error ")
+
+
+def test_speech_keeps_the_status_of_azure(dated: Gateway, model: Simulator) -> None:
+    model.script({"raw": "some audio", "status": 206})
+    assert dated.http.post("/api/v1/audio/speech", json=SPEECH, headers=CALLER).status_code == 206

@@ -1,6 +1,8 @@
 """Test large uploads: what they cost in memory, their limits, and that no temporary files are left of them."""
 
+import asyncio
 import json
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from tests.support.openai_routes import read_status
 from tests.support.operation_calls import MODEL, SETTINGS, audio, digest, files_in
 from tests.support.processes import Simulator, eventually
 from tests.support.sdk import SDK
-from tests.support.upstreams import CALLER_KEY, Gateway
+from tests.support.upstreams import CALLER_KEY, Gateway, Upstreams
 
 MB = 1 << 20
 UPLOAD = bytes(range(256)) * 4096 * 24
@@ -171,4 +173,39 @@ def test_no_temporary_file_is_left_of_a_call(gateway: Gateway, process: Process,
         if ending != "disconnect":
             model.permit()
             assert read_status(connection) == (400 if ending == "failure" else 200)
+    assert eventually(process.temporary_files, lambda files: not files) == []
+
+
+def test_small_files_stay_in_memory(gateway: Gateway, process: Process, model: Simulator) -> None:
+    # Files on disk would use up the file descriptors, which all calls share.
+    model.script({"hang": True})
+    body = form(field("model", MODEL), *(file(filename=f"{number}.mp3") for number in range(20)))
+    with gateway.app.send_raw("POST", TRANSCRIPTIONS, body, api_key=CALLER_KEY, content_type=CONTENT_TYPE) as connection:
+        model.journal(requests=1)
+        assert process.temporary_files() == []
+        model.permit()
+        assert read_status(connection) == 200
+
+
+async def stream_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Respond with the first event before the form has been read, and with the last when all of it has arrived."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(re.findall(rb"(?i)content-length: (\d+)", head)[0])
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+    writer.write(b'data: {"type":"transcript.text.delta","delta":"a"}\n\n')
+    await writer.drain()
+    size = 0
+    while size < length and (chunk := await reader.read(1 << 16)):
+        size += len(chunk)
+    if size == length:
+        writer.write(b'data: {"type":"transcript.text.done","text":"a"}\n\n')
+    writer.close()
+
+
+def test_a_stream_that_begins_during_the_upload_gets_the_whole_form(
+    upstreams: Upstreams, gateway: Gateway, process: Process
+) -> None:
+    gateway.configure(f"http://127.0.0.1:{upstreams.serve(stream_early)}", **SETTINGS)
+    response = transcribe(gateway, form(field("model", MODEL), field("stream", "true"), file(content=UPLOAD)))
+    assert "transcript.text.done" in response.text
     assert eventually(process.temporary_files, lambda files: not files) == []

@@ -16,7 +16,10 @@ from tests.support.upstreams import Gateway
 
 # The longest URL that the local host accepts.
 MAX_LENGTH = 8190
-ACCESS_LOG = r"\[\S+\] Call caller=tests (path|operation)=[!-~]{1,64} status=\d{3} error=\w+ attempts=0 request_id=\w{32}\n"
+ACCESS_LOG = (
+    r"\[\S+\] Call caller=tests (path|operation)=[!-~]{1,64}( model=[!-~]{1,64})? status=\d{3} error=\w+ attempts=0 "
+    r"request_id=\w{32}\n"
+)
 UPGRADE = {
     "connection": "Upgrade",
     "upgrade": "websocket",
@@ -142,19 +145,14 @@ def test_the_host_rejects_the_methods_that_the_functions_do_not_list(gateway: Ga
 @pytest.mark.parametrize(
     ("path", "asked", "nearest"),
     [
-        ("/api/v1", None, "/api/v1/models"),
-        ("/api/v1/", None, "/api/v1/models"),
-        ("/api/openai", None, "/api/openai/models"),
-        ("/api/openai/", None, "/api/openai/models"),
-        ("/api/openai/v1/", None, "/api/openai/v1/models"),
         ("/api/v1//models", None, "/api/v1/models"),
         ("/api/v1/models//", None, "/api/v1/models"),
         ("/api/v1/modles/", None, "/api/v1/models"),
         ("/api/v1/x/../modles", None, "/api/v1/models"),
         ("/api/v1/chat%2Fcompletion", "/api/v1/chat/completion", "/api/v1/chat/completions"),
-        ("/api/v1/modles%00", "/api/v1/modles?", "/api/v1/models"),
-        ("/api/v1/mod%0A%0D%20%C3%A9les", "/api/v1/mod?les", "/api/v1/models"),
-        ("/api/v1/re%C5%BFponses", "/api/v1/re?ponses", "/api/v1/responses"),
+        ("/api/v1/modles%00", "/api/v1/modles_", "/api/v1/models"),
+        ("/api/v1/mod%0A%0D%20%C3%A9les", "/api/v1/mod_les", "/api/v1/models"),
+        ("/api/v1/re%C5%BFponses", "/api/v1/re_ponses", "/api/v1/responses"),
         ("/API/V1/Modles", None, "/API/v1/models"),
         ("/api/OpenAI/v1/Modles", None, "/api/openai/v1/models"),
         ("/api/v1/deployments/x/embeddings", None, "/api/openai/deployments/{deployment}/embeddings"),
@@ -163,10 +161,49 @@ def test_the_host_rejects_the_methods_that_the_functions_do_not_list(gateway: Ga
 def test_an_unknown_path_is_404_and_names_the_nearest(gateway: Gateway, path: str, asked: str | None, nearest: str) -> None:
     reply = send(gateway, "GET", path)
     assert (reply.status, reply.error["code"]) == (404, "path_not_found")
-    assert reply.error["message"] == f"There is nothing at {asked or path}. The nearest path is {nearest}."
+    assert reply.error["message"] == f"There is nothing at {asked or path}. Did you mean {nearest}?"
     (line,) = reply.log
     assert re.fullmatch(ACCESS_LOG, line)
     assert f" path={asked or path} status=404 " in line
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("files", "This app does not serve files."),
+        ("files/file-1/content", "This app does not serve files."),
+        ("Vector_Stores/vs_1/files", "This app does not serve vector_stores."),
+        ("fine_tuning/jobs", "This app does not serve fine_tuning."),
+        ("images/variations", "This app does not serve variations."),
+        ("q" * 40, "GET /api/openapi.json describes all paths."),
+    ],
+)
+def test_a_path_is_no_typing_error_if_nothing_is_near_or_the_app_does_not_serve_it(
+    gateway: Gateway, surface: str, path: str, advice: str
+) -> None:
+    assert send(gateway, "POST", f"{surface}/{path}").error["message"] == f"There is nothing at {surface}/{path}. {advice}"
+
+
+@pytest.mark.parametrize("path", ["/api/v1", "/api/v1/", "/api/openai", "/api/openai/", "/api/openai/v1/", "/API/V1"])
+def test_a_base_url_is_recognized(gateway: Gateway, path: str) -> None:
+    message = send(gateway, "GET", path).error["message"]
+    assert (
+        message == f"There is nothing at {path}. This is a base URL; clients append paths such as /chat/completions to it."
+    )
+
+
+def test_a_method_error_names_the_path(gateway: Gateway) -> None:
+    reply = send(gateway, "POST", "/api/v1/responses/input_token")
+    assert reply.error["message"] == (
+        "/api/v1/responses/input_token does not have the method POST. It has GET, DELETE, OPTIONS."
+    )
+
+
+def test_the_log_has_the_name_of_an_unknown_model(gateway: Gateway) -> None:
+    body = json.dumps({"model": "gpt 9 caller=x\n" + "y" * 100}).encode()
+    (line,) = send(gateway, "POST", "/api/v1/chat/completions", body=body).log
+    assert f" operation=chat/completions model=gpt_9_caller_x_{'y' * 49} status=404 error=model_not_found " in line
 
 
 def test_literals_ignore_case_and_a_slash_at_the_end(gateway: Gateway) -> None:
@@ -248,4 +285,4 @@ def test_a_request_with_a_body_is_served_although_it_asks_for_a_websocket(gatewa
     reply = send(gateway, "POST", "/api/v1/embeddings", BEARER | UPGRADE, b'{"model":"none"}')
     assert reply.error["code"] == "model_not_found"
     (line,) = reply.log
-    assert " operation=embeddings status=404 " in line
+    assert " operation=embeddings model=none status=404 " in line

@@ -19,15 +19,15 @@ class TestRejectedRequests:
     @pytest.mark.parametrize(
         ("method", "path", "headers", "body", "expected"),
         [
-            ("POST", CHAT, CALLER, CHAT_OF | {"stream": 1}, "tests chat/completions - 400 invalid_request"),
-            ("POST", "/api/chat", {}, CHAT_OF | {"n": 2}, "(chat) chat/completions - 400 invalid_request"),
-            ("POST", CHAT, WRONG, CHAT_OF, f"(unknown) - {CHAT} 401 invalid_api_key"),
-            ("POST", "/api/v1/nothing", {}, CHAT_OF, "(unknown) - /api/v1/nothing 401 invalid_api_key"),
-            ("POST", CHAT, CALLER, CHAT_OF | {"model": "x"}, "tests chat/completions - 404 model_not_found"),
-            ("GET", "/api/v1/responses/a.b", CALLER, {}, "tests stored_response - 404 response_not_found"),
-            ("GET", "/api/v1/models/x", CALLER, {}, "tests models/{model} - 404 model_not_found"),
-            ("POST", "/api/v1/chat/complet", CALLER, CHAT_OF, "tests - /api/v1/chat/complet 404 path_not_found"),
-            ("PUT", CHAT, CALLER, CHAT_OF, f"tests - {CHAT} 405 method_not_allowed"),
+            ("POST", CHAT, CALLER, CHAT_OF | {"stream": 1}, "tests chat/completions - - 400 invalid_request"),
+            ("POST", "/api/chat", {}, CHAT_OF | {"n": 2}, "(chat) chat/completions - - 400 invalid_request"),
+            ("POST", CHAT, WRONG, CHAT_OF, f"(unknown) - {CHAT} - 401 invalid_api_key"),
+            ("POST", "/api/v1/nothing", {}, CHAT_OF, "(unknown) - /api/v1/nothing - 401 invalid_api_key"),
+            ("POST", CHAT, CALLER, CHAT_OF | {"model": "x"}, "tests chat/completions - x 404 model_not_found"),
+            ("GET", "/api/v1/responses/a.b", CALLER, {}, "tests stored_response - - 404 response_not_found"),
+            ("GET", "/api/v1/models/x", CALLER, {}, "tests models/{model} - x 404 model_not_found"),
+            ("POST", "/api/v1/chat/complet", CALLER, CHAT_OF, "tests - /api/v1/chat/complet - 404 path_not_found"),
+            ("PUT", CHAT, CALLER, CHAT_OF, f"tests - {CHAT} - 405 method_not_allowed"),
         ],
     )
     def test_a_rejected_request_leaves_one_line_and_no_other_telemetry(
@@ -39,7 +39,9 @@ class TestRejectedRequests:
         line = logged_fields(gateway, request_id)
         assert line.pop("request_id") == request_id
         assert line.pop("attempts") == "0"
-        assert " ".join(line.pop(name, "-") for name in ("caller", "operation", "path", "status", "error")) == expected
+        assert (
+            " ".join(line.pop(name, "-") for name in ("caller", "operation", "path", "model", "status", "error")) == expected
+        )
         assert line == {}
         assert collect_telemetry(gateway) == {"spans": [], "points": []}
         assert gateway.app.output.count("Call ") == 1
@@ -95,6 +97,12 @@ class TestFailedCalls:
         assert (line["apim_request_id"], line["status"]) == ("gateways", str(status))
 
     def test_an_id_from_azure_cannot_forge_fields(self, gateway: Gateway, model: Simulator) -> None:
-        model.script({"status": 500, "headers": {"x-request-id": "forged status=999"}, "times": 2})
+        headers = {"x-request-id": "forged status=999"}
+        # The app's own error has an id of its own then. Azure's error goes to the caller unchanged.
+        model.script({"status": 500, "headers": headers}, {"status": 400, "headers": headers})
+        response = gateway.http.post(CHAT, json=MESSAGES, headers=CALLER)
+        request_id = response.json()["error"]["request_id"]
+        assert response.headers["x-request-id"] == request_id
+        assert logged_fields(gateway, f" request_id={request_id}")["status"] == "500"
         gateway.http.post(CHAT, json=MESSAGES, headers=CALLER)
-        assert logged_fields(gateway, " request_id=forgedstatus999")["status"] == "500"
+        assert logged_fields(gateway, " request_id=forgedstatus999")["status"] == "400"
