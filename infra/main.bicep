@@ -82,6 +82,9 @@ param chatDeployment string = ''
 @description('The deployment for embeddings in the existing account. Empty: none.')
 param embeddingsDeployment string = ''
 
+@description('Further deployments in the account, and aliases: images,openai/tts=speech. Empty: none.')
+param otherDeployments string = ''
+
 @description('The API version: v1, or a dated one such as 2024-10-21.')
 param apiVersion string = 'v1'
 
@@ -155,6 +158,8 @@ var existingNames = concat(
   ['${chat.name}=${existingChat}'],
   empty(embeddingsDeployment) ? [] : ['${embeddings.name}=${embeddingsDeployment}']
 )
+// The app checks these names.
+var furtherNames = empty(otherDeployments) ? [] : [otherDeployments]
 
 var useKeys = callerAuthentication != 'tokens'
 var tokenSettings = callerAuthentication == 'keys'
@@ -277,7 +282,7 @@ module app 'app.bicep' = {
     endpoints: '${firstEndpoint}${failoverEndpoint}'
     apiVersion: apiVersion
     chatDeployment: useExisting ? existingChat : chat.name
-    otherDeployments: join(useExisting ? existingNames : newNames, ',')
+    otherDeployments: join(concat(useExisting ? existingNames : newNames, furtherNames), ',')
   }
   dependsOn: [monitoring, storage]
 }

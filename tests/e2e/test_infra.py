@@ -54,6 +54,7 @@ AZD = {
     "AZURE_PRINCIPAL_ID": DEPLOYER,
 }
 EXISTING = {"EXISTING_OPENAI_ACCOUNT": "ours", "EXISTING_OPENAI_RESOURCE_GROUP": "rg-ours", "CHAT_DEPLOYMENT": "gpt-prod"}
+OTHERS = {"OTHER_DEPLOYMENTS": "images,speech,openai/tts=speech"}
 CLIENT_ID = "44444444-4444-4444-4444-444444444444"
 AUDIENCE = f"api://{TENANT}/gateway,{CLIENT_ID}"
 OTHER_TENANT = "55555555-5555-5555-5555-555555555555"
@@ -126,6 +127,7 @@ SETS = {
     ),
     "existing account": (EXISTING, ON_EXISTING),
     "existing account with embeddings": (EXISTING | {"EMBEDDINGS_DEPLOYMENT": "embed-prod"}, ON_EXISTING),
+    "existing account with other deployments": (EXISTING | OTHERS, ON_EXISTING),
     "existing account, no principal": (EXISTING | {"AZURE_PRINCIPAL_ID": ""}, ON_EXISTING - {DEPLOYER_READS}),
     "tokens": (TOKENS, DEFAULT - VAULT),
     "both, existing account": (BOTH | EXISTING, ON_EXISTING),
@@ -136,6 +138,7 @@ SETS = {
         DEFAULT,
     ),
     "a former model": ({"CHAT_MODEL": "gpt-5-mini", "CHAT_MODEL_VERSION": "2025-08-07"}, DEFAULT),
+    "other deployments": (OTHERS, DEFAULT),
     "sizes": (
         {
             "ALWAYS_READY_INSTANCES": "2",
@@ -404,6 +407,16 @@ class TestDeployments:
             "chat": "gpt-prod",
             "embeddings": "embed-prod",
         }
+
+    @pytest.mark.parametrize(
+        ("name", "others"),
+        [("default", "other deployments"), ("existing account", "existing account with other deployments")],
+    )
+    def test_callers_may_name_the_operators_other_deployments_too(
+        self, deployments: Deployments, name: str, others: str
+    ) -> None:
+        further = {"images": "images", "speech": "speech", "openai/tts": "speech"}
+        assert deployments[others].settings().deployments == {**deployments[name].settings().deployments, **further}
 
     def test_the_host_signs_in_to_its_storage_with_the_identity(self, default: Deployment) -> None:
         (settings,) = default.of_type("sites/config")

@@ -29,7 +29,8 @@ COMMANDS = commands(GUIDES)
 KEY = "a-caller-key-of-the-readme"
 # These need Azure, Core Tools or a user's own terminal; docs/deploy.md says that they have not been verified.
 ELSEWHERE = re.compile(
-    r"az |azd |pip install --target |func |azurite |source |cp local\.settings|APP_(URL|ID)=|GROUP=|KEY=|TOKEN=|curl \$"
+    r"az |azd |pip install --target |func |azurite |source |cp local\.settings|curl \$"
+    r"|(APP_URL|APP_ID|ACCOUNT|GROUP|KEY|TOKEN)="
 )
 # The tests and .ci/run install the requirements themselves.
 SET_UP = re.compile(r"python3\.13 -m venv |\.venv/bin/python -m pip install -r requirements-(local|dev)\.txt")
