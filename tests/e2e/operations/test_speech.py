@@ -219,7 +219,7 @@ def test_an_error_in_place_of_speech_is_logged_as_one(dated: Gateway, model: Sim
     model.script({"raw": error, "headers": {"content-type": "application/json"}})
     response = dated.http.post("/api/v1/audio/speech", json=SPEECH, headers=CALLER)
     assert (response.status_code, response.text) == (200, error)
-    dated.app.wait_for(" operation=audio/speech deployment=chat stream=false status=200 error=upstream_error ")
+    dated.app.wait_for(" operation=audio/speech deployment=other stream=false status=200 error=upstream_error ")
 
 
 def test_speech_keeps_the_status_of_azure(dated: Gateway, model: Simulator) -> None:
