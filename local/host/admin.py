@@ -33,10 +33,12 @@ class Admin:
     def check_key(self, request: web.Request) -> web.Response | None:
         """Return an error response if the request lacks the master key."""
         level = self.keys.level(request) if self.keys else ADMIN
-        return None if level == ADMIN else web.Response(status=401 if level == ANONYMOUS else 403)
+        if level == ANONYMOUS:
+            return web.Response(status=401, headers={"WWW-Authenticate": "Bearer"})
+        return None if level == ADMIN else web.Response(status=403)
 
     async def ping(self, _: web.Request) -> web.Response:
-        return web.Response()
+        return web.Response(headers={"Cache-Control": "no-store,no-cache", "Pragma": "no-cache"})
 
     async def status(self, request: web.Request) -> web.Response:
         uptime = int((time.monotonic() - self.started) * 1000)

@@ -23,7 +23,8 @@ class Keys:
     def level(self, request: web.Request, function: str | None = None) -> str:
         """Return the authorization level of the request: `ADMIN`, `FUNCTION` (for `function` if given) or `ANONYMOUS`."""
         # If the header is present, even if empty, the host ignores the query.
-        key = request.headers.get(KEY_HEADER, request.query.get("code", ""))
+        code = next((value for name, value in request.query.items() if name.lower() == "code"), "")
+        key = request.headers.get(KEY_HEADER, code)
         if matches(key, self.master):
             return ADMIN
         own = self.of_function.get(function) if function else None

@@ -29,7 +29,8 @@ class TestKeys:
     def test_a_key_can_be_in_the_header_or_the_query(self, locked_host: HostApp) -> None:
         key = locked_host.key("all functions")
         assert locked_host.get("/api/secured", key).status_code == 200
-        assert locked_host.http.get("/api/secured", params={"code": key}).status_code == 200
+        for name in ("code", "CODE", "Code"):
+            assert locked_host.http.get("/api/secured", params={name: key}).status_code == 200
 
     @pytest.mark.parametrize("header", ["", "wrong"])
     def test_a_key_in_the_header_overrides_the_one_in_the_query(self, locked_host: HostApp, header: str) -> None:
@@ -84,16 +85,23 @@ class TestAdmin:
         plain = {"x-functions-key": master, "content-type": "text/plain"}
         assert locked_host.http.post("/admin/functions/failing", content=b"{}", headers=plain).status_code == 415
 
-    def test_a_missing_key_is_401_and_an_insufficient_key_is_403(self, locked_host: HostApp) -> None:
-        assert self.post(locked_host, "failing", json={}).status_code == 401
-        assert self.post(locked_host, "failing", locked_host.key("all functions"), json={}).status_code == 403
-        assert locked_host.http.get("/admin/host/status").status_code == 401
-        assert locked_host.get("/admin/host/status", locked_host.key("all functions")).status_code == 403
+    def test_a_missing_key_is_401_with_www_authenticate_and_an_insufficient_key_is_403(self, locked_host: HostApp) -> None:
+        host_key = locked_host.key("all functions")
+        for response in (self.post(locked_host, "failing", json={}), locked_host.http.get("/admin/host/status")):
+            assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+        for response in (
+            self.post(locked_host, "failing", host_key, json={}),
+            locked_host.get("/admin/host/status", host_key),
+        ):
+            assert response.status_code == 403
+            assert "www-authenticate" not in response.headers
 
-    def test_ping_is_empty_and_needs_no_key(self, locked_host: HostApp) -> None:
+    def test_ping_is_empty_needs_no_key_and_is_not_cached(self, locked_host: HostApp) -> None:
         for method in ("GET", "POST"):
             response = locked_host.http.request(method, "/admin/host/ping")
             assert (response.status_code, response.content) == (200, b"")
+            assert response.headers["cache-control"] == "no-store,no-cache"
+            assert response.headers["pragma"] == "no-cache"
 
     def test_the_status_has_the_state_and_the_version(self, locked_host: HostApp) -> None:
         status = locked_host.get("/admin/host/status", locked_host.key("master")).json()
