@@ -12,6 +12,7 @@ from pathlib import Path
 from local import terminal
 from local.app_settings import DEFAULT_PORT, MAX_PORT, HostJson, LocalSettings, set_host_variables
 from local.host.cors import CorsPolicy
+from local.host.kestrel import KestrelProtocol
 from local.host.keys import Keys
 from local.host.server import Host
 from local.host.worker import Worker, WorkerError
@@ -94,7 +95,7 @@ async def serve(options: argparse.Namespace, stop: asyncio.Event) -> int:
             print(f"The app could not be loaded. {exc}", file=sys.stderr)
             return 1
         host = Host(worker, host_json.route_prefix, os.environ, Keys(worker.functions) if options.enable_auth else None)
-        await servers.start(host.application(cors_policy(options.cors, local_settings)), reserved)
+        await servers.start(host.application(cors_policy(options.cors, local_settings)), reserved, KestrelProtocol)
         chat_page = host.path("playground_page")
         if chat_page:
             print(f"Chat page: http://localhost:{port}/{chat_page}\n")

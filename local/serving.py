@@ -1,28 +1,41 @@
 """Serve web applications on loopback ports, and stop them together."""
 
+import asyncio
 import socket
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
 
 from aiohttp import web
 
 LOOPBACK = "127.0.0.1"
 # Seconds that requests in flight get to finish at the end.
 GRACE_PERIOD = 0.5
+# Leave compressed bodies as they are.
+OPTIONS: dict[str, Any] = {"access_log": None, "auto_decompress": False}
 
 
 class Servers(AsyncExitStack):
     """Start servers in an async context. At its end, stop them in reverse order."""
 
-    async def start(self, application: web.Application, reserved: socket.socket | None = None) -> str:
+    async def start(
+        self,
+        application: web.Application,
+        reserved: socket.socket | None = None,
+        protocol: type[web.RequestHandler] = web.RequestHandler,
+    ) -> str:
         """Serve `application` on a socket from `reserve`, by default on any free port. Return the base URL."""
-        # Cancel a handler when its client disconnects, and leave compressed bodies as they are.
-        runner = web.AppRunner(
-            application, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE_PERIOD, auto_decompress=False
-        )
+        # Cancel a handler when its client disconnects.
+        runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=GRACE_PERIOD)
         await runner.setup()
         self.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, reserved or reserve(0), backlog=1024).start()
-        return f"http://{LOOPBACK}:{runner.addresses[0][1]}"
+        server, loop = runner.server, asyncio.get_running_loop()
+        assert server
+
+        accept = partial(protocol, server, loop=loop, **OPTIONS)
+        listener = await loop.create_server(accept, sock=reserved or reserve(0), backlog=1024)
+        self.callback(listener.close)
+        return f"http://{LOOPBACK}:{listener.sockets[0].getsockname()[1]}"
 
 
 def reserve(port: int) -> socket.socket:

@@ -1,10 +1,14 @@
 """Forward HTTP requests to the runtime's own HTTP server, and stream its responses back."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from urllib.parse import quote
 
 import aiohttp
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import PayloadAccessError
 from multidict import CIMultiDict
@@ -14,6 +18,10 @@ INVOCATION_ID = "x-ms-invocation-id"
 # The headers that the host's proxy (YARP) drops in both directions, along with all that begin with `proxy-`. It passes on
 # `connection` and `upgrade` of a request for a WebSocket.
 DROPPED = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "alt-svc"}
+# The headers of a request that the host also drops, or replaces.
+DROPPED_FROM_REQUESTS = {"host", "forwarded"}
+# The characters of a path that it does not encode, besides letters, digits and `-._~`. So `%2F` becomes `%252F`.
+PATH_CHARACTERS = "/!$&'()*+,;=:@"
 BODY_LIMIT = 104_857_600
 # Seconds without a byte from the runtime, after which the host gives up.
 ACTIVITY_TIMEOUT = 240.0
@@ -42,24 +50,25 @@ class Forwarder:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
+            trace_configs=[trace_sent_headers()],
         )
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.session.close()
 
-    async def forward(self, request: web.Request, invocation_id: str) -> web.StreamResponse:
-        """Forward the request and send the runtime's response to the client.
+    async def forward(self, request: web.Request, path: str, invocation_id: str, sent: asyncio.Event) -> web.StreamResponse:
+        """Forward the request, with the decoded `path`, and send the runtime's response to the client.
 
-        Raise `ForwardingFailed` before the response, and `StreamInterrupted` in the middle of it.
+        Set `sent` as soon as the runtime gets the headers. Raise `ForwardingFailed` before the response, and
+        `StreamInterrupted` in the middle of it.
         """
-        body = Body(request)
-        if body.error_status:
-            raise ForwardingFailed(body.error_status)
+        if (request.content_length or 0) > BODY_LIMIT:
+            raise ForwardingFailed
         try:
-            runtime_response = await self.connect(request, body, invocation_id)
-        except (aiohttp.ClientError, TimeoutError, ForwardingFailed):
-            raise ForwardingFailed(body.error_status or 500) from None
+            runtime_response = await self.connect(request, path, invocation_id, sent)
+        except (aiohttp.ClientError, TimeoutError):
+            raise ForwardingFailed from None
         async with runtime_response:
             response = web.StreamResponse(status=runtime_response.status, reason=runtime_response.reason)
             for name, value in runtime_response.headers.items():
@@ -71,34 +80,41 @@ class Forwarder:
                     await response.write(chunk)
                 await response.write_eof()
             except (aiohttp.ClientPayloadError, aiohttp.ServerTimeoutError):
-                # Abort, so that the client does not take the response for complete.
-                if request.transport:
-                    request.transport.abort()
+                reset(request)
                 raise StreamInterrupted("Failed to proxy request: the response was interrupted") from None
             except ConnectionError:
                 raise StreamInterrupted(REQUEST_CANCELED) from None
         return response
 
-    async def connect(self, request: web.Request, body: "Body", invocation_id: str) -> aiohttp.ClientResponse:
+    async def connect(
+        self, request: web.Request, path: str, invocation_id: str, sent: asyncio.Event
+    ) -> aiohttp.ClientResponse:
         """Send the request to the runtime, and return its response as soon as the headers have arrived."""
         headers = CIMultiDict(
-            (name, value) for name, value in request.headers.items() if not is_dropped(name) and name.lower() != "host"
+            (name, value)
+            for name, value in request.headers.items()
+            if not is_dropped(name) and name.lower() not in DROPPED_FROM_REQUESTS
         )
-        if asks_for_websocket(request):
-            headers.update({"connection": "Upgrade", "upgrade": "websocket"})
         headers[INVOCATION_ID] = invocation_id
         headers["X-Forwarded-For"] = request.remote or ""
         headers["X-Forwarded-Host"] = request.host
         headers["X-Forwarded-Proto"] = request.scheme
+        method = request.method
+        if asks_for_websocket(request):
+            headers.update({"connection": "Upgrade", "upgrade": "websocket"})
+            method = hdrs.METH_GET
+        query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
+        url = URL(self.origin + quote(path, safe=PATH_CHARACTERS) + query, encoded=True)
         tries = 0
         while True:
             try:
                 return await self.session.request(
-                    request.method,
-                    URL(self.origin + request.rel_url.raw_path_qs, encoded=True),
+                    method,
+                    url,
                     headers=headers,
-                    data=body.chunks() if request.can_read_body else None,
+                    data=body_chunks(request) if request.can_read_body else None,
                     allow_redirects=False,
+                    trace_request_ctx=sent,
                 )
             except aiohttp.ClientConnectorError:
                 # Just after the start, the runtime may not be listening yet.
@@ -113,35 +129,44 @@ class StreamInterrupted(Exception):
 
 
 class ForwardingFailed(Exception):
-    """Report that the runtime sent no response. The client gets an empty response with `status`."""
+    """Report that the runtime sent no response. The client gets an empty 500, also if its own request is the reason."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(f"Failed to proxy request: status {status}")
-        self.status = status
+    def __init__(self) -> None:
+        super().__init__("Failed to proxy request: status 500")
 
 
-class Body:
-    """Stream the request body to the runtime."""
+async def body_chunks(request: web.Request) -> AsyncIterator[bytes]:
+    """Stream the body of `request`. Raise `ForwardingFailed` if it is too long or malformed."""
+    # Make aiohttp send the headers at once, as the real host does, and not with the first bytes.
+    yield b""
+    size = 0
+    try:
+        async for chunk in request.content.iter_any():
+            size += len(chunk)
+            if size > BODY_LIMIT:
+                raise ForwardingFailed
+            yield chunk
+    except (PayloadAccessError, HttpProcessingError):
+        raise ForwardingFailed from None
 
-    def __init__(self, request: web.Request) -> None:
-        self.request = request
-        self.error_status = 413 if (request.content_length or 0) > BODY_LIMIT else None
-        """The status with which the host rejects the body."""
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        # Make aiohttp send the headers at once, as the real host does, and not with the first bytes.
-        yield b""
-        size = 0
-        try:
-            async for chunk in self.request.content.iter_any():
-                size += len(chunk)
-                if size > BODY_LIMIT:
-                    self.error_status = 413
-                    raise ForwardingFailed(413)
-                yield chunk
-        except (PayloadAccessError, HttpProcessingError):
-            self.error_status = 400
-            raise ForwardingFailed(400) from None
+def trace_sent_headers() -> aiohttp.TraceConfig:
+    """Return a trace that sets the event of a request when its headers are sent."""
+
+    async def set_event(_: object, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.set()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(set_event)
+    return trace
+
+
+def reset(request: web.Request) -> None:
+    """Reset the connection, so that the client does not take the response for complete."""
+    if request.transport:
+        # Without lingering, closing a socket resets its connection.
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.abort()
 
 
 def asks_for_websocket(request: web.Request) -> bool:

@@ -2,14 +2,12 @@
 
 import re
 from collections.abc import Iterable
-from urllib.parse import unquote
 
 from local.host.worker import Function
 
 # Constraints of ASP.NET Core that functions use in their routes, each as a pattern for one segment.
 CONSTRAINTS = {"int": r"-?\d+", "long": r"-?\d+", "guid": r"[0-9a-fA-F-]{36}", "alpha": r"[A-Za-z]+", "bool": r"true|false"}
 SEGMENT = r"[^/]+"
-ENCODED_SLASH = re.compile("%(2f)", re.IGNORECASE)
 RESERVED = ("admin", "runtime")
 
 
@@ -21,23 +19,19 @@ class Route:
         self.methods: list[str] = [method.upper() for method in function.trigger.get("methods") or ()]
         self.own_template: str = (function.trigger.get("route") or function.name).strip("/")
         self.template = f"{prefix.strip('/')}/{self.own_template}".strip("/")
-        self.pattern = re.compile("".join(map(segment_pattern, self.template.split("/"))) + "/?", re.IGNORECASE)
+        pattern = "".join(map(segment_pattern, self.template.split("/"))) + "/?"
+        self.pattern = re.compile(pattern, re.IGNORECASE | re.ASCII | re.DOTALL)
 
     def match(self, method: str, path: str) -> dict[str, str] | None:
-        """Return the route parameters, or None if the route does not match."""
+        """Return the route parameters, without empty ones, or None if the route does not match the decoded path."""
         if self.methods and method not in self.methods:
             return None
         found = self.pattern.fullmatch(path)
-        return {k: decoded(v) for k, v in found.groupdict().items() if v is not None} if found else None
+        return {name: value for name, value in found.groupdict().items() if value} if found else None
 
     def conflicts_with(self, other: "Route") -> bool:
         same = self.template.lower() == other.template.lower()
         return same and (not self.methods or not other.methods or bool({*self.methods} & {*other.methods}))
-
-
-def decoded(parameter: str) -> str:
-    """Return a route parameter without escapes, except `%2F`, which ASP.NET Core leaves as it is."""
-    return unquote(ENCODED_SLASH.sub(r"%25\1", parameter))
 
 
 def segment_pattern(segment: str) -> str:

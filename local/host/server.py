@@ -5,12 +5,12 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 
 from aiohttp import web
-from aiohttp.http import SERVER_SOFTWARE
 
 from local.host import invocations
 from local.host.admin import Admin
 from local.host.cors import CorsPolicy
 from local.host.forwarding import REQUEST_CANCELED, Forwarder, ForwardingFailed, StreamInterrupted
+from local.host.kestrel import decoded_path, empty_response, rejected, set_host_headers
 from local.host.keys import ADMIN, Keys
 from local.host.routes import Route, build_routes
 from local.host.timers import Timer
@@ -19,8 +19,6 @@ from local.host.worker import FunctionFailed, Worker, http_trigger_data
 logger = logging.getLogger(__name__)
 
 HOMEPAGE = "<!doctype html><title>Functions</title><p>Your Functions app is up and running, on your own machine."
-# The Server header of the real host's own responses. Those of functions have the runtime's.
-SERVER = "Kestrel"
 # Seconds that an invocation may last after the response was forwarded.
 INVOCATION_TIMEOUT = 5.0
 
@@ -52,7 +50,7 @@ class Host:
         self.admin.add_routes(application)
         application.router.add_route("*", "/", self.homepage)
         application.router.add_route("*", r"/{path:[\s\S]*}", self.handle)
-        application.on_response_prepare.append(set_server_header)
+        application.on_response_prepare.append(set_host_headers)
         application.cleanup_ctx.append(self.open_forwarder)
         application.cleanup_ctx.append(self.run_timers)
         return application
@@ -72,18 +70,21 @@ class Host:
     async def homepage(self, _: web.Request) -> web.Response:
         if self.environ.get("AzureWebJobsDisableHomepage", "").lower() == "true":
             return web.Response(status=204)
-        return web.Response(text=HOMEPAGE, content_type="text/html")
+        return web.Response(body=HOMEPAGE.encode(), content_type="text/html")
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if rejection := rejected(request):
+            return rejection
+        path = decoded_path(request.rel_url.raw_path)
         for route in self.routes:
-            parameters = route.match(request.method, request.rel_url.raw_path)
+            parameters = route.match(request.method, path)
             if parameters is None:
                 continue
             if self.is_disabled(route.function.name) and not (self.keys and self.keys.level(request) == ADMIN):
                 break
             if self.keys and not self.keys.allow(request, route.function):
                 return empty_response(401)
-            return await self.invoke(route, parameters, request)
+            return await self.invoke(route, parameters, request, path)
         return empty_response(404)
 
     def path(self, name: str) -> str | None:
@@ -93,8 +94,9 @@ class Host:
     def is_disabled(self, name: str) -> bool:
         return self.environ.get(f"AzureWebJobs.{name}.Disabled", "").lower() in ("true", "1")
 
-    async def invoke(self, route: Route, parameters: dict[str, str], request: web.Request) -> web.StreamResponse:
+    async def invoke(self, route: Route, parameters: dict[str, str], request: web.Request, path: str) -> web.StreamResponse:
         """Invoke the function and forward its response. The invocation lasts until the response is complete."""
+        sent = asyncio.Event()
         traceparent = invocations.new_traceparent(request.headers.get("traceparent", ""))
         response = empty_response(500)
         try:
@@ -103,19 +105,20 @@ class Host:
                     self.worker.invoke(route.function, invocation_id, http_trigger_data(parameters), traceparent)
                 )
                 try:
-                    response = await self.forwarder.forward(request, invocation_id)
+                    response = await self.forwarder.forward(request, path, invocation_id, sent)
                     # By now it has ended, unless the runtime's server responded without running the function.
                     await asyncio.wait_for(running, INVOCATION_TIMEOUT)
-                except (ForwardingFailed, TimeoutError):
-                    # The runtime still waits for the request, which will never arrive.
-                    running.cancel()
+                except (ForwardingFailed, asyncio.CancelledError):
+                    # A function that has its request goes on. Otherwise the runtime would wait for the request forever.
+                    if not sent.is_set():
+                        running.cancel()
                     raise
         except FunctionFailed as exc:
             logger.error("%s", exc)
             request.protocol.force_close()
         except ForwardingFailed as exc:
             logger.error("%s", exc)
-            response = empty_response(exc.status)
+            response = empty_response(500, close=True)
         except StreamInterrupted as exc:
             logger.error("%s", exc)
         except TimeoutError:
@@ -124,14 +127,3 @@ class Host:
             logger.error(REQUEST_CANCELED)
             raise
         return response
-
-
-def empty_response(status: int) -> web.StreamResponse:
-    """Return a response of the host itself."""
-    return web.Response(status=status, headers={"Content-Length": "0"})
-
-
-async def set_server_header(_: web.Request, response: web.StreamResponse) -> None:
-    """Replace the Server header of aiohttp with that of the real host."""
-    if response.headers.get("Server") == SERVER_SOFTWARE:
-        response.headers["Server"] = SERVER

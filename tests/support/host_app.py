@@ -19,6 +19,7 @@ app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 async def echo(req: Request, context: func.Context) -> Response:
     return JSONResponse(
         {
+            "method": req.method,
             "parameters": req.path_params,
             "path": req.scope["raw_path"].decode(),
             "query": req.scope["query_string"].decode(),
@@ -35,6 +36,13 @@ async def echo(req: Request, context: func.Context) -> Response:
 @app.route(route="environ", methods=["GET"])
 async def environ(req: Request) -> Response:
     return JSONResponse(dict(os.environ))
+
+
+@app.route(route="invocations", methods=["GET"])
+async def invocations(req: Request) -> Response:
+    """Return how many invocations the host waits for, including this one."""
+    coroutines = (task.get_coro() for task in asyncio.all_tasks())
+    return JSONResponse(sum("Worker.invoke" in str(coroutine) for coroutine in coroutines))
 
 
 @app.route(route="order/{x}", methods=["GET"])

@@ -29,6 +29,13 @@ class HostApp(HostProcess):
         assert found, self.output
         return found[1]
 
+    def exchange(self, sent: bytes) -> tuple[bytes, bytes]:
+        """Send a request, and return all headers and the body that arrive until the host closes the connection."""
+        with self.connection() as client, client.makefile("rb") as received:
+            client.sendall(sent)
+            headers, _, body = received.read().partition(b"\r\n\r\n")
+        return headers, body
+
     def get(self, path: str, key: str) -> httpx2.Response:
         return self.http.get(path, headers={"x-functions-key": key})
 

