@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from local.simulator import payloads
+from local.simulator.chat_completions import chat
 from shared.operations import CHAT_COMPLETIONS
 from shared.telemetry.call_record import SUCCEEDED, CallRecord
 
@@ -20,7 +20,7 @@ TRACED_HEADERS = {**HEADERS, "traceparent": "00-0af7651916cd43dd8448eb211c80319c
 REQUEST_ID = "4b1f0f6e-2d8f-4c5b-9d3e-6a1b2c3d4e5f"
 RESPONSE_HEADERS = {"apim-request-id": REQUEST_ID, "x-request-id": REQUEST_ID}
 BODY = json.dumps(
-    payloads.completion("gpt-mini-2026-11-01", "word " * 100, payloads.token_usage("a prompt", ["word"] * 100))
+    chat({"messages": [{"role": "user", "content": "a prompt"}], "model": "gpt-mini"}, {"reply": "word " * 100})
 ).encode()
 
 

@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 from aiohttp import web
 
 from local.simulator import audio, forms, images, payloads
-from local.simulator.chat_completions import chat, embeddings
+from local.simulator.chat_completions import chat
 from local.simulator.completions import complete
+from local.simulator.embeddings import embed
 from local.simulator.forms import Part
 from local.simulator.journal import Entry, Journal, ScriptedReset
 from local.simulator.payloads import Content, ErrorResponse, Event, Json, Payload
@@ -76,7 +77,7 @@ class AzureOpenAISimulator:
         self.json_operations: dict[str, Callable[[Json, Json], Payload]] = {
             "chat/completions": chat,
             "completions": complete,
-            "embeddings": embeddings,
+            "embeddings": embed,
             "images/generations": images.generate,
             "audio/speech": audio.speech,
             "responses": self.responses.create,

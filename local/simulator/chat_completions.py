@@ -1,48 +1,139 @@
-"""Simulate chat completions and embeddings."""
+"""Simulate chat completions.
 
-import array
-import base64
+Source: createChatCompletionResponse and createChatCompletionStreamResponse in
+https://github.com/Azure/azure-rest-api-specs
+(cognitiveservices/data-plane/AzureOpenAI/inference/stable/2024-10-21/inference.yaml).
+"""
+
 import json
 import secrets
+import time
+from dataclasses import dataclass
 from typing import Any
 
 from local.simulator import model, payloads
-from local.simulator.payloads import ErrorResponse, Event, Json, Payload
+from local.simulator.payloads import FINGERPRINT, PROMPT_FILTER_RESULTS, SAFE, ErrorResponse, Event, Json, Payload
 
-MAX_DIMENSIONS = 3072
+MAX_CHOICES = 128
+MAX_TOP_LOGPROBS = 20
+# The logarithm of the probability of each token.
+LOGPROB = -0.1
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Hold the chunks of a reply, or of the arguments for `function`."""
+
+    chunks: list[str]
+    function: Json | None
+    alternatives: int | None
+    """How many alternatives to each chunk the choices have, or None if they have no probabilities."""
 
 
 def chat(body: Json, script: Json) -> Payload:
-    """Return the completion that `body` requests."""
+    """Return the completion that `body` requests. All of its `n` choices have the same reply."""
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ErrorResponse(400, payloads.EMPTY_MESSAGES)
-    function = None
-    if isinstance(messages[-1], dict) and messages[-1].get("role") == "user":
-        function = model.choose_tool(body.get("tools"), body.get("tool_choice"))
-    if function:
-        schema = function.get("parameters") or {"type": "object"}
-        text = json.dumps(model.value_for(schema, schema))
-        tool_call = {"id": f"call_{secrets.token_hex(12)}", "name": function["name"]}
-    else:
-        default = model.reply_to(model.last_text(messages), len(messages))
-        text = script.get("reply") or model.structured_reply(body.get("response_format")) or default
-        tool_call = None
-    chunks = model.split(text)
-    usage = payloads.scripted_usage(payloads.token_usage(json.dumps(messages), chunks), script)
-    name = f"{body.get('model') or 'simulator'}-2026-11-01"
+    number = payloads.bounded(body, "n", 1, 1, MAX_CHOICES)
+    reply = reply_to(body, messages, script)
+    usage = payloads.scripted_usage(payloads.token_usage(json.dumps(messages), reply.chunks * number), script)
+    common = {
+        "created": int(time.time()),
+        "id": f"chatcmpl-{secrets.token_hex(14)}",
+        "model": f"{body.get('model') or 'simulator'}-2026-11-01",
+        "object": "chat.completion",
+        "system_fingerprint": FINGERPRINT,
+    }
     error = script.get("error")
     if not body.get("stream"):
         if error:
             return payloads.stream_error(error)
-        return payloads.completion(name, "".join(chunks), usage, tool_call)
+        choices = [choice(index, reply) for index in range(number)]
+        return {**common, "choices": choices, "prompt_filter_results": PROMPT_FILTER_RESULTS, "usage": usage}
     include_usage = (body.get("stream_options") or {}).get("include_usage")
-    stream = payloads.completion_chunks(name, chunks, usage if include_usage else None, tool_call)
+    stream = completion_chunks(common, choice_chunks(number, reply), usage if include_usage else None)
     events = [*map(chunk_event, stream), Event("[DONE]")]
     if error:
         events = payloads.until_error(events, 1, script.get("after", 0))
         events.append(Event(json.dumps(payloads.stream_error(error)), has_error=True))
     return events
+
+
+def reply_to(body: Json, messages: list[Any], script: Json) -> Reply:
+    alternatives = payloads.bounded(body, "top_logprobs", 0, 0, MAX_TOP_LOGPROBS) if body.get("logprobs") else None
+    function = model.choose_tool(body, messages)
+    if function:
+        return Reply(model.split(model.arguments_for(function)), function, None)
+    default = model.reply_to(model.last_text(messages), len(messages))
+    text = script.get("reply") or model.structured_reply(body.get("response_format")) or default
+    return Reply(model.split(text), None, alternatives)
+
+
+def choice(index: int, reply: Reply) -> Json:
+    text = "".join(reply.chunks)
+    message: Json = {"content": None if reply.function else text, "refusal": None, "role": "assistant"}
+    if reply.function:
+        message["tool_calls"] = [tool_call(reply.function, text)]
+    return {
+        "content_filter_results": {} if reply.function else SAFE,
+        "finish_reason": "tool_calls" if reply.function else "stop",
+        "index": index,
+        "logprobs": logprobs(reply, reply.chunks),
+        "message": message,
+    }
+
+
+def tool_call(function: Json, arguments: str) -> Json:
+    call = {"arguments": arguments, "name": function["name"]}
+    return {"function": call, "id": f"call_{secrets.token_hex(12)}", "type": "function"}
+
+
+def logprobs(reply: Reply, chunks: list[str]) -> Json | None:
+    """Return the probabilities of some chunks of `reply`, if it has any."""
+    if reply.alternatives is None:
+        return None
+    tokens: list[Json] = [{"bytes": [*chunk.encode()], "logprob": LOGPROB, "token": chunk} for chunk in chunks]
+    return {"content": [{**token, "top_logprobs": [token] * reply.alternatives} for token in tokens], "refusal": None}
+
+
+def completion_chunks(common: Json, choices: list[Json], usage: Json | None) -> list[Json]:
+    """Return the chunks of a stream: the filter results of the prompt, each of `choices`, and `usage` if it is given."""
+    # With include_usage, every chunk has the field. https://platform.openai.com/docs/api-reference/chat-streaming
+    common = {**common, "object": "chat.completion.chunk", **({"usage": None} if usage else {})}
+    first = {
+        "choices": [],
+        "created": 0,
+        "id": "",
+        "model": "",
+        "object": "",
+        "prompt_filter_results": PROMPT_FILTER_RESULTS,
+    }
+    last: list[Json] = [{**common, "choices": [], "usage": usage}] if usage else []
+    return [first, *({**common, "choices": [choice]} for choice in choices), *last]
+
+
+def choice_chunks(number: int, reply: Reply) -> list[Json]:
+    """Return the parts of a stream's choices: their role, each chunk of `reply`, and the finish reason."""
+    indexes = range(number)
+    parts = [choice_chunk(index, first_delta(reply), {}) for index in indexes]
+    for chunk in reply.chunks:
+        part = {"tool_calls": [{"function": {"arguments": chunk}, "index": 0}]} if reply.function else {"content": chunk}
+        parts += [choice_chunk(index, part, SAFE, logprobs=logprobs(reply, [chunk])) for index in indexes]
+    reason = "tool_calls" if reply.function else "stop"
+    return parts + [choice_chunk(index, {}, {}, finish_reason=reason) for index in indexes]
+
+
+def first_delta(reply: Reply) -> Json:
+    role = {"refusal": None, "role": "assistant"}
+    if reply.function:
+        return {**role, "content": None, "tool_calls": [{**tool_call(reply.function, ""), "index": 0}]}
+    return {**role, "content": ""}
+
+
+def choice_chunk(index: int, delta: Json, filtered: Json, **more: Any) -> Json:
+    ends = {"finish_reason": None, "logprobs": None, **more}
+    return {"content_filter_results": filtered, "delta": delta, "index": index, **ends}
 
 
 def chunk_event(chunk: Json) -> Event:
@@ -51,39 +142,3 @@ def chunk_event(chunk: Json) -> Event:
     arguments = [call["function"]["arguments"] for delta in deltas for call in delta.get("tool_calls", [])]
     has_output = any([*arguments, *(delta.get("content") for delta in deltas)])
     return Event(json.dumps(chunk, ensure_ascii=False), has_output=has_output, usage=chunk.get("usage"))
-
-
-def embeddings(body: Json, script: Json) -> Json:
-    """Return an embedding for each input, as a list of numbers or as 32-bit floats in base64."""
-    inputs = embedding_inputs(body.get("input"))
-    encoding = body.get("encoding_format", "float")
-    if encoding not in ("float", "base64"):
-        raise ErrorResponse(400, payloads.error(None, f"'{encoding}' is not one of ['float', 'base64'] - 'encoding_format'"))
-    dimensions = body.get("dimensions") or model.DIMENSIONS
-    if not 0 < dimensions <= MAX_DIMENSIONS:
-        raise ErrorResponse(400, payloads.error(None, f"'dimensions' must be from 1 to {MAX_DIMENSIONS}."))
-    data = []
-    for index, text in enumerate(inputs):
-        numbers: Any = model.embedding(text, dimensions)
-        if encoding == "base64":
-            numbers = base64.b64encode(array.array("f", numbers).tobytes()).decode()
-        data.append({"object": "embedding", "index": index, "embedding": numbers})
-    tokens = sum(len(text) // 4 + 1 for text in inputs)
-    return {
-        "object": "list",
-        "data": data,
-        "model": body.get("model") or "simulator",
-        "usage": payloads.scripted_usage({"prompt_tokens": tokens, "total_tokens": tokens}, script),
-    }
-
-
-def embedding_inputs(given: Any) -> list[str]:
-    """Return the texts to embed. `given` is a text, a list of token numbers, or a list of these."""
-    if isinstance(given, str) and given:
-        return [given]
-    if isinstance(given, list) and given:
-        if all(isinstance(item, int) for item in given):
-            return [json.dumps(given)]
-        if all(isinstance(item, str | list) and item for item in given):
-            return [item if isinstance(item, str) else json.dumps(item) for item in given]
-    raise ErrorResponse(400, payloads.error(None, "'$.input' is invalid. Please check the API reference.", param=None))

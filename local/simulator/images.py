@@ -44,8 +44,8 @@ def create(name: str, fields: Json, inputs: int, script: Json) -> Payload:
     prompt = fields.get("prompt")
     if not isinstance(prompt, str) or not prompt:
         raise ErrorResponse(400, payloads.missing_parameter("prompt"))
-    number = bounded(fields, "n", 1, 1, MAX_IMAGES)
-    partial_images = bounded(fields, "partial_images", 0, 0, MAX_PARTIAL_IMAGES)
+    number = payloads.bounded(fields, "n", 1, 1, MAX_IMAGES)
+    partial_images = payloads.bounded(fields, "partial_images", 0, 0, MAX_PARTIAL_IMAGES)
     created = int(time.time())
     defaults = {"background": "opaque", "output_format": "png", "quality": "medium", "size": "1024x1024"}
     common = {name: fields.get(name) or default for name, default in defaults.items()}
@@ -72,15 +72,6 @@ def create(name: str, fields: Json, inputs: int, script: Json) -> Payload:
     ]
     last = {"type": f"{name}.completed", "b64_json": image(prompt, partial_images), **common, "usage": usage}
     return payloads.end_with_error([*events, encode(last)], script)
-
-
-def bounded(fields: Json, name: str, default: int, least: int, most: int) -> int:
-    """Return a number in `fields`, which can be a text. Raise Azure's error unless it is from `least` to `most`."""
-    number = int(fields.get(name) or default)
-    if not least <= number <= most:
-        problem = f"Invalid '{name}': expected a value from {least} to {most}, but got {number} instead."
-        raise ErrorResponse(400, payloads.invalid_request(problem, code="integer_out_of_range", param=name))
-    return number
 
 
 def encode(event: Json) -> Event:

@@ -20,8 +20,9 @@ def split(text: str) -> list[str]:
 
 
 def last_text(messages: list[Any]) -> str:
-    """Return the text of the last message. Its content can be a string, or a list of parts with or without text."""
-    content = messages[-1].get("content") if isinstance(messages[-1], dict) else None
+    """Return the text of the last message, or of the last tool's output. It can be a string, or a list of parts."""
+    last = messages[-1] if isinstance(messages[-1], dict) else {}
+    content = last.get("content", last.get("output"))
     if isinstance(content, list):
         return " ".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))
     return content if isinstance(content, str) else ""
@@ -72,13 +73,40 @@ def value_for(schema: Json, root: Json) -> Any:
     return EXAMPLES[kind]
 
 
-def choose_tool(tools: Any, choice: Any) -> Json | None:
-    """Return the function of `tools` to call: the chosen one, else the first. Return None if there is none to call."""
-    functions = [tool["function"] for tool in tools or () if tool.get("type") == "function"]
+def choose_tool(body: Json, conversation: list[Any]) -> Json | None:
+    """Return the function of `tools` in `body` that a model would call next in `conversation`, or None.
+
+    That is the one that `tool_choice` names, or the first one. When a result follows the last message of the user, only a
+    `tool_choice` that demands a call leads to another one, so that the loops of agents end.
+    """
+    # Chats have the function in an object of its own.
+    tools = [tool for tool in body.get("tools") or () if tool.get("type") == "function"]
+    functions: list[Json] = [tool.get("function", tool) for tool in tools]
+    choice = body.get("tool_choice")
     if choice == "none" or not functions:
         return None
-    wanted = choice["function"]["name"] if isinstance(choice, dict) else functions[0]["name"]
-    return next((function for function in functions if function["name"] == wanted), None)
+    if isinstance(choice, dict) and choice.get("type") == "function":
+        wanted = choice.get("function", choice)["name"]
+        return next((function for function in functions if function["name"] == wanted), None)
+    if choice != "required" and has_tool_result(conversation):
+        return None
+    return functions[0]
+
+
+def has_tool_result(conversation: list[Any]) -> bool:
+    """Return whether a result of a tool follows the last message of the user."""
+    for item in reversed(conversation):
+        if item.get("role") == "user":
+            break
+        if item.get("role") == "tool" or item.get("type") == "function_call_output":
+            return True
+    return False
+
+
+def arguments_for(function: Json) -> str:
+    """Return arguments that match the parameters of `function`, in JSON."""
+    schema = function.get("parameters") or {"type": "object"}
+    return json.dumps(value_for(schema, schema))
 
 
 def embedding(text: str, dimensions: int) -> list[float]:

@@ -5,8 +5,6 @@ https://learn.microsoft.com/azure/ai-foundry/openai/concepts/content-filter (the
 """
 
 import json
-import secrets
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -78,78 +76,6 @@ def scripted_usage(usage: Json, script: Json) -> Json:
     return usage | {name: usage.get(name, {}) | new if isinstance(new, dict) else new for name, new in changes.items()}
 
 
-def completion(model: str, output: str, usage: Json, tool_call: Json | None = None) -> Json:
-    """Return a completion. `output` is the reply, or the arguments of `tool_call`, which has a name and an id."""
-    message: Json = {"content": None if tool_call else output, "refusal": None, "role": "assistant"}
-    if tool_call:
-        function = {"arguments": output, "name": tool_call["name"]}
-        message["tool_calls"] = [{"function": function, "id": tool_call["id"], "type": "function"}]
-    return {
-        "choices": [
-            {
-                "content_filter_results": {} if tool_call else SAFE,
-                "finish_reason": "tool_calls" if tool_call else "stop",
-                "index": 0,
-                "logprobs": None,
-                "message": message,
-            }
-        ],
-        "created": int(time.time()),
-        "id": f"chatcmpl-{secrets.token_hex(14)}",
-        "model": model,
-        "object": "chat.completion",
-        "prompt_filter_results": PROMPT_FILTER_RESULTS,
-        "system_fingerprint": FINGERPRINT,
-        "usage": usage,
-    }
-
-
-def completion_chunks(model: str, output: list[str], usage: Json | None, tool_call: Json | None = None) -> list[Json]:
-    """Return the chunks of a streamed completion.
-
-    They carry the filter results of the prompt, the role, each part of `output`, the finish reason, and `usage` if it is
-    given. `output` is the reply, or the arguments of `tool_call`, which has a name and an id.
-    """
-    common = {
-        "created": int(time.time()),
-        "id": f"chatcmpl-{secrets.token_hex(14)}",
-        "model": model,
-        "object": "chat.completion.chunk",
-        "system_fingerprint": FINGERPRINT,
-        # With include_usage, every chunk has the field. https://platform.openai.com/docs/api-reference/chat-streaming
-        **({"usage": None} if usage else {}),
-    }
-
-    def chunk(delta: Json, finish_reason: str | None = None) -> Json:
-        choice = {
-            "content_filter_results": {} if finish_reason or "role" in delta else SAFE,
-            "delta": delta,
-            "finish_reason": finish_reason,
-            "index": 0,
-            "logprobs": None,
-        }
-        return {"choices": [choice], **common}
-
-    first = {
-        "choices": [],
-        "created": 0,
-        "id": "",
-        "model": "",
-        "object": "",
-        "prompt_filter_results": PROMPT_FILTER_RESULTS,
-    }
-    role: Json = {"content": None if tool_call else "", "refusal": None, "role": "assistant"}
-    if tool_call:
-        function = {"arguments": "", "name": tool_call["name"]}
-        role["tool_calls"] = [{"function": function, "id": tool_call["id"], "index": 0, "type": "function"}]
-        deltas: list[Json] = [{"tool_calls": [{"function": {"arguments": part}, "index": 0}]} for part in output]
-    else:
-        deltas = [{"content": part} for part in output]
-    end = chunk({}, "tool_calls" if tool_call else "stop")
-    last: list[Json] = [{**common, "choices": [], "usage": usage}] if usage else []
-    return [first, chunk(role), *map(chunk, deltas), end, *last]
-
-
 def stream_error(error: Json) -> Json:
     """Return the object that takes the place of a completion, or of a chunk, when a request fails after its status."""
     return {"error": {"code": None, "message": "", "type": None, "param": None, **error}}
@@ -215,6 +141,16 @@ def conversation_not_found(conversation_id: str) -> Json:
 def file_not_found(file_id: str) -> Json:
     """Return the error for an unknown file: https://github.com/Azure/azure-sdk-for-net/issues/47121."""
     return invalid_request(f"Files [{file_id}] were not found")
+
+
+def bounded(fields: Json, name: str, default: int, least: int, most: int) -> int:
+    """Return a number in `fields`, which can be a text. Raise Azure's error unless it is from `least` to `most`."""
+    given = fields.get(name)
+    number = default if given is None else int(given)
+    if not least <= number <= most:
+        problem = f"Invalid '{name}': expected a value from {least} to {most}, but got {number} instead."
+        raise ErrorResponse(400, invalid_request(problem, code="integer_out_of_range", param=name))
+    return number
 
 
 def missing_parameter(name: str) -> Json:

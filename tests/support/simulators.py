@@ -15,7 +15,7 @@ from local.simulator.tokens import AUDIENCE, TokenIssuer
 from tests.support.processes import Json, Simulator
 
 KEY = "key-of-the-simulator"
-CHAT = {"messages": [{"role": "user", "content": "Hello"}]}
+CHAT: Any = {"messages": [{"role": "user", "content": "Hello"}]}
 DATED = "/openai/deployments/chat/chat/completions?api-version=2024-10-21"
 V1 = "/openai/v1/chat/completions"
 

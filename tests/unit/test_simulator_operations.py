@@ -13,7 +13,7 @@ import pytest
 
 from local.simulator.model import value_for
 from shared.streaming.sse import EventParser
-from tests.support.simulators import CHAT, KEY, Simulators
+from tests.support.simulators import CHAT, DATED, KEY, Simulators
 
 pytestmark = pytest.mark.anyio
 
@@ -62,6 +62,98 @@ class TestTools:
         assert all(set(part) == {"function", "index"} for part in parts)
         assert "".join(part["function"]["arguments"] for part in parts) == '{"city": "text"}'
         assert end["choices"][0]["finish_reason"] == "tool_calls"
+
+
+class TestAgents:
+    """Test that a result of a tool ends the loop of an agent, unless the request demands another call."""
+
+    RESULT = [
+        *CHAT["messages"],
+        {"role": "assistant", "tool_calls": []},
+        {"role": "tool", "tool_call_id": "call_1", "content": "sunny"},
+    ]
+
+    @pytest.mark.parametrize(
+        ("messages", "choice", "calls"),
+        [
+            (CHAT["messages"], "auto", True),
+            (RESULT, "auto", False),
+            (RESULT, None, False),
+            (RESULT, "required", True),
+            (RESULT, {"type": "function", "function": {"name": "weather"}}, True),
+            ([*RESULT, {"role": "assistant", "content": "It is sunny."}, *CHAT["messages"]], "auto", True),
+            ([*RESULT, {"role": "system", "content": "Be brief."}], "auto", False),
+        ],
+    )
+    async def test_a_tool_is_called_before_its_result_only(
+        self, simulators: Simulators, messages: Any, choice: Any, calls: bool
+    ) -> None:
+        body = {"messages": messages, "tools": TOOLS, "tool_choice": choice}
+        assert bool((await post(simulators, DATED, body))["choices"][0]["message"].get("tool_calls")) == calls
+
+
+class TestChoices:
+    @pytest.mark.parametrize("version", ["v1", "2024-10-21"])
+    async def test_a_chat_has_as_many_choices_as_requested(self, simulators: Simulators, version: str) -> None:
+        await simulators.script(reply="one and two")
+        async with simulators.client(version) as client:
+            completion = await client.chat.completions.create(model="chat", n=2, **CHAT)
+        assert [(choice.index, choice.message.content) for choice in completion.choices] == [
+            (0, "one and two"),
+            (1, "one and two"),
+        ]
+        assert completion.usage
+        assert completion.usage.completion_tokens == 4
+
+    async def test_the_choices_of_a_streamed_chat_have_their_indexes(self, simulators: Simulators) -> None:
+        await simulators.script(reply="one and two")
+        async with simulators.client("v1") as client, client.chat.completions.stream(model="chat", n=2, **CHAT) as stream:
+            completion = await stream.get_final_completion()
+        assert [(choice.index, choice.message.content) for choice in completion.choices] == [
+            (0, "one and two"),
+            (1, "one and two"),
+        ]
+        assert {choice.finish_reason for choice in completion.choices} == {"stop"}
+
+    @pytest.mark.parametrize("body", [{"n": 0}, {"n": 129}, {"logprobs": True, "top_logprobs": 21}])
+    async def test_the_numbers_of_choices_and_of_alternatives_are_limited(self, simulators: Simulators, body: Any) -> None:
+        assert (await post(simulators, DATED, {**CHAT, **body}, 400))["error"]["param"] in body
+
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_the_probabilities_of_tokens_come_on_request(self, simulators: Simulators, stream: bool) -> None:
+        await simulators.script(reply="one and two")
+        async with simulators.client("v1") as client:
+            created: Any = await client.chat.completions.create(
+                model="chat", logprobs=True, top_logprobs=2, stream=stream, **CHAT
+            )
+            parts = [part async for part in created if part.choices] if stream else [created]
+        tokens = [
+            token for part in parts for token in (part.choices[0].logprobs.content if part.choices[0].logprobs else ())
+        ]
+        assert [token.token for token in tokens] == ["one and", " two"]
+        assert {len(token.top_logprobs) for token in tokens} == {2}
+        assert bytes(tokens[1].bytes) == b" two"
+
+    async def test_a_completion_has_choices_for_each_prompt(self, simulators: Simulators) -> None:
+        async with simulators.client("v1") as client:
+            completion = await client.completions.create(model="chat", prompt=["Hello", "And?"], n=2, logprobs=1)
+        assert [choice.index for choice in completion.choices] == [0, 1, 2, 3]
+        assert ["And?" in choice.text for choice in completion.choices] == [False, False, True, True]
+        logprobs = completion.choices[3].logprobs
+        assert logprobs
+        assert logprobs.tokens
+        assert "".join(logprobs.tokens) == completion.choices[3].text
+        assert len(logprobs.tokens) == len(logprobs.text_offset or []) == len(logprobs.token_logprobs or [])
+
+    async def test_the_choices_of_a_streamed_completion_have_their_indexes(self, simulators: Simulators) -> None:
+        await simulators.script(reply="one and two")
+        async with simulators.client("v1") as client:
+            stream = await client.completions.create(model="chat", prompt="Hello", n=2, stream=True)
+            choices = [chunk.choices[0] async for chunk in stream if chunk.choices]
+        assert ["".join(choice.text for choice in choices if choice.index == index) for index in (0, 1)] == [
+            "one and two"
+        ] * 2
+        assert [choice.index for choice in choices if choice.finish_reason] == [0, 1]
 
 
 @pytest.mark.parametrize(
