@@ -131,6 +131,8 @@ class AzureOpenAISimulator:
                 fields["model"] = deployment
             else:
                 self.check_deployment(path, fields.get("model"))
+            if path["operation"] == "responses" and "background" in fields and not path["v1"]:
+                raise ErrorResponse(400, payloads.unknown_parameter("background"))
             if form:
                 return self.form_operations[path["operation"]](form, script)
             return self.json_operations[path["operation"]](fields, script)

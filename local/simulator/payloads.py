@@ -157,6 +157,11 @@ def missing_parameter(name: str) -> Json:
     return invalid_request(f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name)
 
 
+def unknown_parameter(name: str) -> Json:
+    """Return the error for a field of a later version: https://github.com/run-llama/llama_index/issues/17731."""
+    return invalid_request(f"Unknown parameter: '{name}'.", code="unknown_parameter", param=name)
+
+
 def invalid_value(name: str, value: Any, supported: Iterable[str]) -> Json:
     message = f"Invalid value: '{value}'. Supported values are: {', '.join(f"'{name}'" for name in supported)}."
     return invalid_request(message, code="invalid_value", param=name)
@@ -213,8 +218,8 @@ DIFFERENT_RESOURCE = invalid_request(
     param="",
 )
 API_VERSION_ON_V1 = error("BadRequest", "api-version query parameter is not allowed when using /v1 path")
-INVALID_FIELD = error(INVALID, "Invalid type for one of the fields.", type=INVALID)
-NOT_JSON = error(None, "We could not parse the JSON body of your request.", type=INVALID)
+INVALID_FIELD = invalid_request("Invalid type for one of the fields.", code="invalid_type")
+NOT_JSON = invalid_request("We could not parse the JSON body of your request.")
 # For a form without a boundary, or one that ends early.
 # https://github.com/Azure/azure-sdk-for-java/pull/36621, https://github.com/danny-avila/LibreChat/pull/10355
 MALFORMED_FORM = error(None, "400: There was an error parsing the body", type="server_error", param=None)

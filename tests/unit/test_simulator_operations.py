@@ -1,6 +1,6 @@
-"""Test what the simulator supports besides plain chats: tools, schemas, embeddings and responses.
+"""Test what the simulator supports besides plain chats: tools, schemas, choices and embeddings.
 
-local/simulator/payloads.py and local/simulator/responses.py name the sources of the payloads.
+The modules of local/simulator name the sources of the payloads.
 """
 
 import array
@@ -13,13 +13,12 @@ import pytest
 
 from local.simulator.model import value_for
 from shared.streaming.sse import EventParser
-from tests.support.simulators import CHAT, DATED, KEY, Simulators
+from tests.support.simulators import CHAT, DATED, Simulators
 
 pytestmark = pytest.mark.anyio
 
 EMBEDDINGS = "/openai/deployments/chat/embeddings?api-version=2024-10-21"
 COMPLETIONS = "/openai/deployments/chat/completions?api-version=2024-10-21"
-RESPONSES = "/openai/responses?api-version=2025-03-01-preview"
 V1 = "/openai/v1/responses"
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 TOOLS = [
@@ -243,87 +242,6 @@ class TestEmbeddings:
 
     async def test_an_unknown_encoding_is_rejected(self, simulators: Simulators) -> None:
         assert (await post(simulators, EMBEDDINGS, {"input": "a", "encoding_format": "x"}, 400))["error"]
-
-
-class TestResponses:
-    async def test_a_response_has_the_fields_of_the_api(self, simulators: Simulators) -> None:
-        response = await post(simulators, RESPONSES, {"model": "chat", "input": "Hello", "metadata": {"a": "b"}})
-        assert response["id"].startswith("resp_")
-        assert (response["object"], response["status"], response["store"]) == ("response", "completed", True)
-        assert response["metadata"] == {"a": "b"}
-        (item,) = response["output"]
-        assert (item["type"], item["role"], item["status"]) == ("message", "assistant", "completed")
-        assert item["content"][0]["type"] == "output_text"
-        usage = response["usage"]
-        assert usage["input_tokens"] + usage["output_tokens"] == usage["total_tokens"]
-
-    async def test_a_stream_has_all_events_in_order(self, simulators: Simulators) -> None:
-        await simulators.script(reply="one and two")
-        response = await simulators.chat(RESPONSES, {"model": "chat", "input": "Hello", "stream": True})
-        events = [json.loads(data) for data in EventParser().feed(response.content)]
-        assert [event["type"].removeprefix("response.") for event in events] == [
-            "created",
-            "in_progress",
-            "output_item.added",
-            "content_part.added",
-            "output_text.delta",
-            "output_text.delta",
-            "output_text.done",
-            "content_part.done",
-            "output_item.done",
-            "completed",
-        ]
-        assert [event["sequence_number"] for event in events] == list(range(10))
-        names = [line[7:] for line in response.text.splitlines() if line.startswith("event: ")]
-        assert names == [event["type"] for event in events]
-        assert events[0]["response"]["usage"] is None
-        assert events[-1]["response"]["usage"]["output_tokens"] == 2
-        assert "[DONE]" not in response.text
-
-    async def test_a_response_can_be_retrieved_until_it_is_deleted(self, simulators: Simulators) -> None:
-        response = await post(simulators, RESPONSES, {"model": "chat", "input": "Hello"})
-        path = RESPONSES.replace("responses", f"responses/{response['id']}")
-        url = f"{simulators.keyed_url}{path}"
-        assert (await simulators.http.get(url, headers={"api-key": KEY})).json() == response
-        items = (await simulators.http.get(url.replace("?", "/input_items?"), headers={"api-key": KEY})).json()
-        assert items["data"][0]["content"] == [{"type": "input_text", "text": "Hello"}]
-        assert (items["first_id"], items["has_more"]) == (items["data"][0]["id"], False)
-        deleted = (await simulators.http.delete(url, headers={"api-key": KEY})).json()
-        assert deleted == {"id": response["id"], "object": "response", "deleted": True}
-        assert (await simulators.http.get(url, headers={"api-key": KEY})).status_code == 404
-
-    async def test_only_background_responses_can_be_cancelled(self, simulators: Simulators) -> None:
-        for background, status in ((False, 400), (True, 200)):
-            response = await post(simulators, V1, {"model": "chat", "input": "Hello", "background": background})
-            await post(simulators, f"{V1}/{response['id']}/cancel", {}, status)
-            # Dated versions cannot cancel at all.
-            error = await post(simulators, RESPONSES.replace("?", f"/{response['id']}/cancel?"), {}, 404)
-            assert error["error"]["message"] == "Resource not found"
-
-    async def test_a_response_that_is_not_stored_cannot_be_continued(self, simulators: Simulators) -> None:
-        response = await post(simulators, RESPONSES, {"model": "chat", "input": "Hello", "store": False})
-        follow = {"model": "chat", "input": "And?", "previous_response_id": response["id"]}
-        assert (await post(simulators, RESPONSES, follow, 400))["error"]["code"] == "previous_response_not_found"
-
-    @pytest.mark.parametrize("body", [{}, {"input": []}, {"input": 7}])
-    async def test_an_input_is_required(self, simulators: Simulators, body: Any) -> None:
-        assert (await post(simulators, RESPONSES, {"model": "chat", **body}, 400))["error"]["param"] == "input"
-
-    async def test_a_missing_model_is_rejected(self, simulators: Simulators) -> None:
-        assert (await post(simulators, RESPONSES, {"input": "a"}, 404))["error"]["code"] == "DeploymentNotFound"
-
-    @pytest.mark.parametrize(
-        "path",
-        [
-            "/openai/responses?api-version=2024-10-21",
-            "/openai/deployments/chat/responses?api-version=2025-03-01-preview",
-            "/openai/responses",
-            "/openai/responses/resp_1/else?api-version=2025-03-01-preview",
-        ],
-    )
-    async def test_other_paths_do_not_exist(self, simulators: Simulators, path: str) -> None:
-        body = {"model": "chat", "input": "a"}
-        assert (await post(simulators, path, body, 404))["error"]["message"] == "Resource not found"
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ class TestItemReferences:
     async def test_a_stored_item_can_be_referred_to(self, clients: list[openai.AsyncOpenAI], kind: dict[str, str]) -> None:
         for item in await reason(clients[0]):
             response = await ask(clients[0], [{"id": item["id"], **kind}, QUESTION])
-            inputs = [item.to_dict() async for item in clients[0].responses.input_items.list(response.id)]
+            inputs = [item.to_dict() async for item in clients[0].responses.input_items.list(response.id, order="asc")]
             assert inputs[0] == item
             error = await error_of(clients[1], [{"id": item["id"], **kind}, QUESTION])
             assert (error.status_code, error.code, error.param) == (400, None, "input")
