@@ -4,14 +4,18 @@ Their order: https://platform.openai.com/docs/api-reference/responses-streaming.
 """
 
 import json
+import secrets
 
 from local.simulator import payloads
 from local.simulator.payloads import Event, Json
 from local.simulator.response_payloads import text_part, unfinished
 
 
-def events(response: Json, chunks: list[str]) -> list[Event]:
-    """Return the events of a stream that ends with `response`. `chunks` are those of its message or of its function call."""
+def events(response: Json, chunks: list[str], *, obfuscated: bool) -> list[Event]:
+    """Return the events of a stream that ends with `response`. `chunks` are those of its message or of its function call.
+
+    With `obfuscated`, they have random characters that hide the lengths of the chunks.
+    """
     states = ["queued", "in_progress"] if response["background"] else ["in_progress"]
     stream: list[Json] = [{"type": "response.created", "response": unfinished(response, states[0])}]
     stream += [{"type": f"response.{state}", "response": unfinished(response, state)} for state in states]
@@ -21,6 +25,10 @@ def events(response: Json, chunks: list[str]) -> list[Event]:
         stream += [{**part, "output_index": index, "item_id": item["id"]} for part in parts]
         stream.append({"type": "response.output_item.done", "output_index": index, "item": item})
     stream.append({"type": f"response.{response['status']}", "response": response})
+    if obfuscated:
+        for event in stream:
+            if "delta" in event:
+                event["obfuscation"] = secrets.token_hex(8)[len(event["delta"]) % 8 :]
     return [encode(number, event) for number, event in enumerate(stream)]
 
 

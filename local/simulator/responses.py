@@ -58,7 +58,8 @@ class Responses:
         usage = payloads.scripted_usage(token_usage(json.dumps([*earlier, *items]), chunks), script)
         response = completed_response(body, output, usage)
         response["conversation"] = conversation
-        stream = events(response, chunks)
+        obfuscated = (body.get("stream_options") or {}).get("include_obfuscation") is not False
+        stream = events(response, chunks, obfuscated=obfuscated)
         if error := script.get("error"):
             response = {**unfinished(response, "failed"), "error": error}
             stream = failed_events(response, stream, script)

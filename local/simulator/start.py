@@ -7,6 +7,7 @@ from local.serving import Servers
 from local.simulator.azure_openai import AzureOpenAISimulator
 from local.simulator.entra import EntraSimulator
 from local.simulator.identity_endpoint import IdentityEndpointSimulator
+from local.simulator.routes import OPERATIONS
 from local.simulator.tokens import ROLE, TokenIssuer
 from shared.errors import SettingsError
 from shared.settings import KEY_NAMES, Settings
@@ -48,6 +49,7 @@ async def start_simulators(
         model = AzureOpenAISimulator((), keys=[key], pace=PACE)
     environ["AZURE_OPENAI_ENDPOINT"] = url = await servers.start(model.application())
     model.deployments = configured_deployments(environ)
+    model.operations = {name: operations_of(name) for name in model.deployments}
     lines.append(f"Model:     simulator of Azure OpenAI at {url}; it replies without a model")
     return lines
 
@@ -60,6 +62,11 @@ async def start_entra(
     url = await EntraSimulator(issuer).start(servers)
     environ.update(issuer.caller_settings())
     return f"Entra ID:  simulator of Entra ID at {url}"
+
+
+def operations_of(deployment: str) -> set[str]:
+    """Return the operations that a model of this name would have: those with "embed" in their names have embeddings only."""
+    return {"embeddings"} if "embed" in deployment else set(OPERATIONS) - {"embeddings"}
 
 
 def configured_deployments(environ: Mapping[str, str]) -> set[str]:

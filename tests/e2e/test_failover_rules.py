@@ -117,12 +117,16 @@ def test_an_operation_that_the_deployment_lacks_is_the_callers_choice(
     assert gateway.state()["cooldowns"] == [0, 0]
 
 
+# Dated versions know no background.
+V1 = {"AZURE_OPENAI_API_VERSION": "v1"}
+
+
 class TestNotPaidTwice:
     """An endpoint that got the request and does not respond may be working on it."""
 
     @pytest.fixture
     def slow(self, gateway: Gateway, models: list[Simulator]) -> Gateway:
-        gateway.configure(models[0].url, models[1].url, ATTEMPT_TIMEOUT_SECONDS="0.5", REQUEST_TIMEOUT_SECONDS="2")
+        gateway.configure(models[0].url, models[1].url, ATTEMPT_TIMEOUT_SECONDS="0.5", REQUEST_TIMEOUT_SECONDS="2", **V1)
         models[0].script({"hang": True})
         return gateway
 
@@ -160,7 +164,7 @@ class TestNotPaidTwice:
     def test_an_error_response_shows_that_nothing_was_created(
         self, gateway: Gateway, models: list[Simulator], script: Json
     ) -> None:
-        gateway.configure(models[0].url, models[1].url)
+        gateway.configure(models[0].url, models[1].url, **V1)
         models[0].script(script)
         body = {"input": "Hello", "background": True, "store": True}
         assert gateway.http.post(RESPONSES, json=body, headers=CALLER).status_code == 200
@@ -169,12 +173,12 @@ class TestNotPaidTwice:
     def test_a_call_that_could_not_be_sent_goes_to_the_next_endpoint(
         self, gateway: Gateway, models: list[Simulator]
     ) -> None:
-        gateway.configure("http://127.0.0.1:9", models[1].url)
+        gateway.configure("http://127.0.0.1:9", models[1].url, **V1)
         body = {"input": "Hello", "background": True, "store": True}
         assert gateway.http.post(RESPONSES, json=body, headers=CALLER).status_code == 200
 
     def test_a_lost_connection_does_not_send_it_again(self, gateway: Gateway, models: list[Simulator]) -> None:
-        gateway.configure(models[0].url, models[1].url)
+        gateway.configure(models[0].url, models[1].url, **V1)
         models[0].script({"reset": True})
         body = {"input": "Hello", "background": True, "store": True}
         response = gateway.http.post(RESPONSES, json=body, headers=CALLER)

@@ -152,8 +152,8 @@ def test_the_sdk_reads_the_events_of_a_streamed_response(sdk: SDK) -> None:
 
 def test_stored_responses_are_read_listed_and_deleted(sdk: SDK) -> None:
     stored = sdk.client.responses
-    created = sdk.result(stored.create(model="gpt-4o", input="Hello", background=True))
-    assert sdk.result(stored.retrieve(created.id)).status == "queued"
+    created = sdk.result(stored.create(model="gpt-4o", input="Hello"))
+    assert sdk.result(stored.retrieve(created.id)) == created
     listed = sdk.result(stored.input_items.list(created.id, order="asc", limit=5, include=["reasoning.encrypted_content"]))
     assert listed.data[0].content[0].text == "Hello"
     query = sdk.app.model.journal()[-1].query
@@ -161,7 +161,9 @@ def test_stored_responses_are_read_listed_and_deleted(sdk: SDK) -> None:
     include = "include[]" if is_v1 else "include"
     assert query == {"order": "asc", "limit": "5", include: "reasoning.encrypted_content"}
     if is_v1:
-        assert sdk.result(stored.cancel(created.id)).status == "cancelled"
+        background = sdk.result(stored.create(model="gpt-4o", input="Hello", background=True))
+        assert sdk.result(stored.retrieve(background.id)).status == "queued"
+        assert sdk.result(stored.cancel(background.id)).status == "cancelled"
     else:
         with pytest.raises(openai.NotFoundError, match=re.escape("does not have responses/{id}/cancel")):
             sdk.result(stored.cancel(created.id))

@@ -21,9 +21,9 @@ async function all(stream) {
   return events;
 }
 
-async function storedId() {
+async function storedId(fields) {
   try {
-    return (await client.responses.create({ model, input: "Hello", background: true })).id;
+    return (await client.responses.create({ model, input: "Hello", ...fields })).id;
   } catch {
     return "resp_1";
   }
@@ -39,7 +39,7 @@ const calls = {
   "response, streamed": async () => (await all(client.responses.create({ model, input: "Hello", stream: true }))).at(-1).type,
   "stored response": async () => (await client.responses.retrieve(await storedId())).status,
   deletion: async () => (await client.responses.delete(await storedId())).deleted,
-  cancellation: async () => (await client.responses.cancel(await storedId())).status,
+  cancellation: async () => (await client.responses.cancel(await storedId({ background: true }))).status,
   "input items": async () => (await client.responses.inputItems.list(await storedId(), { order: "asc", limit: 5 })).data.length,
   compaction: async () => (await client.responses.compact({ model, input: "Hello" })).output.length,
   "input tokens": async () => (await client.responses.inputTokens.count({ model, input: "Hello" })).object,

@@ -108,7 +108,7 @@ def delete(sdk: SDK) -> None:
 
 
 def cancel(sdk: SDK) -> None:
-    assert sdk.result(sdk.client.responses.cancel(stored_id(sdk))).status == "cancelled"
+    assert sdk.result(sdk.client.responses.cancel(stored_id(sdk, background=True))).status == "cancelled"
 
 
 def list_input_items(sdk: SDK) -> None:
@@ -116,9 +116,9 @@ def list_input_items(sdk: SDK) -> None:
     assert items.data[0].content[0].text == "Hello"
 
 
-def stored_id(sdk: SDK) -> str:
+def stored_id(sdk: SDK, **fields: Any) -> str:
     """Return the id of a new stored response, or any id if the app's version of Azure's API stores none."""
-    body = {"model": MODEL, "input": "Hello", "background": True}
+    body = {"model": MODEL, "input": "Hello", **fields}
     key = {"api-key": sdk.client.api_key}
     response: Json = sdk.app.http.post("/api/v1/responses", json=body, headers=key).json()
     return str(response.get("id", "resp_1"))

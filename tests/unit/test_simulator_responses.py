@@ -172,6 +172,16 @@ class TestFields:
             assert found["content_filter_results"]["jailbreak"] == {"filtered": False, "detected": False}
             assert set(found["content_filter_offsets"]) == {"start_offset", "end_offset", "check_offset"}
 
+    @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_obfuscation": False}}])
+    @pytest.mark.parametrize("tools", [[], [WEATHER]])
+    async def test_the_lengths_of_deltas_are_obfuscated_unless_the_request_forbids_it(
+        self, client: Any, options: Any, tools: Any
+    ) -> None:
+        events = [event.to_dict() async for event in await ask(client, stream=True, tools=tools, **options)]
+        deltas = [event for event in events if "delta" in event]
+        assert deltas
+        assert {bool(event.get("obfuscation")) for event in deltas} == {not options}
+
 
 class TestTools:
     async def test_a_function_is_called_and_its_result_appears_in_the_reply(self, client: Any) -> None:

@@ -24,7 +24,7 @@ RESULTS: dict[str, Any] = {
     "embeddings": 8,
     "response": "completed",
     "response, streamed": "response.completed",
-    "stored response": "queued",
+    "stored response": "completed",
     "deletion": True,
     "cancellation": "cancelled",
     "input items": 1,

@@ -98,7 +98,7 @@ def test_only_listed_headers_reach_azure(dated: LocalApp, path: str) -> None:
         | {"api-key": CALLER_KEY, "openai-project": "callers-own", "x-stainless-lang": "python"}
     )
     dated.http.post(path, content=BODIES[path], headers=headers)
-    created = dated.http.post("/api/v1/responses", content=b'{"input":"a","background":true}', headers=headers).json()
+    created = dated.http.post("/api/v1/responses", content=BODIES["/api/v1/responses"], headers=headers).json()
     for method, suffix in (("GET", ""), ("GET", "/input_items"), ("DELETE", "")):
         assert dated.http.request(method, f"/api/v1/responses/{created['id']}{suffix}", headers=headers).status_code == 200
     journal = dated.model.journal()
