@@ -1,0 +1,88 @@
+"""Test that the loops of agents end by themselves: each turn calls a tool, until the model has its result."""
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from openai import OpenAI
+
+from tests.support.gateway_calls import attempts
+from tests.support.javascript import NODE_FOLDER, needs_node
+from tests.support.processes import Simulator
+from tests.support.upstreams import CALLER_KEY, Gateway
+
+VERSIONS = ["2025-04-01-preview", "v1"]
+# More turns than any loop may take.
+MAX_TURNS = 6
+WEATHER: Any = {
+    "type": "function",
+    "name": "weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+
+
+@tool
+def weather(city: str) -> str:
+    """Return the weather in `city`."""
+    return f"sunny in {city}"
+
+
+@pytest.fixture(params=VERSIONS)
+def connection(request: pytest.FixtureRequest, gateway: Gateway, model: Simulator) -> dict[str, Any]:
+    """Return the options with which clients connect to the app."""
+    gateway.configure(model.url, AZURE_OPENAI_API_VERSION=request.param)
+    return {"base_url": f"{gateway.app.url}/api/v1", "api_key": CALLER_KEY, "max_retries": 0}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("responses", [False, True])
+def test_a_loop_of_langchain_ends(connection: Any, model: Simulator, responses: bool, stream: bool) -> None:
+    chat = ChatOpenAI(model="chat", use_responses_api=responses, streaming=stream, **connection).bind_tools([weather])
+    messages: list[Any] = [HumanMessage("How is the weather?")]
+    for _ in range(MAX_TURNS):
+        messages.append(chat.invoke(messages))
+        calls = messages[-1].tool_calls
+        messages += [ToolMessage(weather.invoke(call["args"]), tool_call_id=call["id"]) for call in calls]
+        if not calls:
+            break
+    assert "sunny in text" in messages[-1].text
+    assert attempts([model]) == [2]
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+def test_a_loop_with_responses_ends(connection: Any, model: Simulator, stateful: bool) -> None:
+    with OpenAI(**connection) as client:
+        items: list[Any] = [{"role": "user", "content": "How is the weather?"}]
+        sent, previous = items, None
+        for _ in range(MAX_TURNS):
+            response = client.responses.create(
+                model="chat", input=sent, tools=[WEATHER], previous_response_id=previous, store=stateful
+            )
+            calls = [item for item in response.output if item.type == "function_call"]
+            if not calls:
+                break
+            results = [{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"} for call in calls]
+            items += [*(call.to_dict() for call in calls), *results]
+            sent, previous = (results, response.id) if stateful else (items, None)
+    assert "sunny" in response.output_text
+    assert attempts([model]) == [2]
+
+
+@needs_node
+def test_a_loop_of_the_javascript_sdk_ends(connection: Any) -> None:
+    run = subprocess.run(
+        ["node", "agent.js"],
+        cwd=NODE_FOLDER,
+        env={"PATH": os.environ["PATH"], "OPENAI_BASE_URL": connection["base_url"], "OPENAI_API_KEY": CALLER_KEY},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == {"calls": ["text", "text"], "replies": [True, True]}
