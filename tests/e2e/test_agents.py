@@ -1,5 +1,6 @@
 """Test that the loops of agents end by themselves: each turn calls a tool, until the model has its result."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
-from openai import OpenAI
+from openai import AsyncOpenAI, OpenAI
 
 from tests.support.gateway_calls import attempts
 from tests.support.javascript import NODE_FOLDER, needs_node
@@ -26,7 +27,6 @@ WEATHER: Any = {
 }
 
 
-@tool
 def weather(city: str) -> str:
     """Return the weather in `city`."""
     return f"sunny in {city}"
@@ -42,12 +42,12 @@ def connection(request: pytest.FixtureRequest, gateway: Gateway, model: Simulato
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("responses", [False, True])
 def test_a_loop_of_langchain_ends(connection: Any, model: Simulator, responses: bool, stream: bool) -> None:
-    chat = ChatOpenAI(model="chat", use_responses_api=responses, streaming=stream, **connection).bind_tools([weather])
+    chat = ChatOpenAI(model="chat", use_responses_api=responses, streaming=stream, **connection).bind_tools([tool(weather)])
     messages: list[Any] = [HumanMessage("How is the weather?")]
     for _ in range(MAX_TURNS):
         messages.append(chat.invoke(messages))
         calls = messages[-1].tool_calls
-        messages += [ToolMessage(weather.invoke(call["args"]), tool_call_id=call["id"]) for call in calls]
+        messages += [ToolMessage(weather(**call["args"]), tool_call_id=call["id"]) for call in calls]
         if not calls:
             break
     assert "sunny in text" in messages[-1].text
@@ -70,6 +70,33 @@ def test_a_loop_with_responses_ends(connection: Any, model: Simulator, stateful:
             items += [*(call.to_dict() for call in calls), *results]
             sent, previous = (results, response.id) if stateful else (items, None)
     assert "sunny" in response.output_text
+    assert attempts([model]) == [2]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", ["OpenAIResponsesModel", "OpenAIChatCompletionsModel"])
+@pytest.mark.parametrize("choice", [None, "required"])
+def test_a_loop_of_openai_agents_ends(
+    connection: Any, model: Simulator, kind: str, choice: str | None, stream: bool
+) -> None:
+    agents: Any = pytest.importorskip("agents", reason="needs openai-agents")
+    agents.set_tracing_disabled(True)
+
+    async def run() -> Any:
+        async with AsyncOpenAI(**connection) as client:
+            agent = agents.Agent(
+                name="agent",
+                tools=[agents.function_tool(weather)],
+                model=getattr(agents, kind)("chat", client),
+                model_settings=agents.ModelSettings(tool_choice=choice),
+            )
+            if not stream:
+                return await agents.Runner.run(agent, "How is the weather?", max_turns=MAX_TURNS)
+            result = agents.Runner.run_streamed(agent, "How is the weather?", max_turns=MAX_TURNS)
+            assert [event async for event in result.stream_events()]
+            return result
+
+    assert "sunny in text" in asyncio.run(run()).final_output
     assert attempts([model]) == [2]
 
 
