@@ -11,7 +11,7 @@ LOCK := .venv/.lock
 PIN := $(LOCK)/bin/uv --quiet pip compile --upgrade --no-annotate --custom-compile-command "make lock" \
 	--python-version 3.13 --python-platform linux
 
-.PHONY: start test test-deep coverage lint format bench check-dates lock clean
+.PHONY: start test test-deep coverage contract lint format bench check-dates lock clean
 
 start: $(RUNS)
 	@$(RUN) -m local --ask "Hello! What are you?" $(ARGS)
@@ -26,6 +26,10 @@ coverage: $(READY)
 	@$(RUN) -m coverage run -m pytest
 	@$(RUN) -m coverage combine -q
 	@$(RUN) -m coverage report
+
+# Hold the simulator against the descriptions of Azure's API in contract/.
+contract: $(READY)
+	@$(RUN) -m tests.contract contract
 
 lint: $(READY)
 	@$(RUN) -m ruff check .

@@ -120,7 +120,8 @@ def message(text: str) -> Json:
 
 
 def reasoning(encrypted_content: str | None) -> Json:
-    return {"id": new_id("reasoning"), "type": "reasoning", "summary": [], "encrypted_content": encrypted_content}
+    item = {"id": new_id("reasoning"), "type": "reasoning", "summary": [], "content": []}
+    return {**item, "encrypted_content": encrypted_content}
 
 
 def function_call(name: str, arguments: str) -> Json:

@@ -246,6 +246,8 @@ def test_responses_to_every_example_and_on_every_path_are_as_described(
     keyed_app: LocalApp, document: Json, version: str
 ) -> None:
     keyed_app.model.clear()
+    # One deployment serves the examples of all operations.
+    keyed_app.model.http.put("/control/deployments", json={"chat": None, "embeddings": None}).raise_for_status()
     keyed_app.model.script({"pace": 0, "times": 1000})
     # Dated versions know no background, and cannot cancel.
     body = {"input": "Hello", **({"background": True} if version == V1 else {})}
