@@ -101,9 +101,16 @@ def test_a_loop_of_openai_agents_ends(
 
 
 @needs_node
-def test_a_loop_of_the_javascript_sdk_ends(connection: Any) -> None:
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("agent.js", {"calls": ["text", "text"], "replies": [True, True]}),
+        ("ai_sdk.js", [[2, "stop", True]] * 4),
+    ],
+)
+def test_the_loops_of_javascript_sdks_end(connection: Any, program: str, expected: Any) -> None:
     run = subprocess.run(
-        ["node", "agent.js"],
+        ["node", program],
         cwd=NODE_FOLDER,
         env={"PATH": os.environ["PATH"], "OPENAI_BASE_URL": connection["base_url"], "OPENAI_API_KEY": CALLER_KEY},
         capture_output=True,
@@ -112,4 +119,4 @@ def test_a_loop_of_the_javascript_sdk_ends(connection: Any) -> None:
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout) == {"calls": ["text", "text"], "replies": [True, True]}
+    assert json.loads(run.stdout) == expected
