@@ -18,6 +18,7 @@ from local.simulator.completions import complete
 from local.simulator.embeddings import embed
 from local.simulator.forms import Part
 from local.simulator.journal import Entry, Journal, ScriptedReset
+from local.simulator.models import read_models
 from local.simulator.payloads import Content, ErrorResponse, Event, Json, Payload
 from local.simulator.responses import Responses
 from local.simulator.routes import OPERATIONS, match_path
@@ -119,6 +120,8 @@ class AzureOpenAISimulator:
         path = match_path(request)
         self.check_credential(request, v1=bool(path["v1"]))
         try:
+            if path["models"]:
+                return read_models(self.known_deployments(), path["model"])
             if path["id"]:
                 return self.responses.manage(request.method, path["id"], path["action"] or "", dict(request.query))
             deployment = path["deployment"]
@@ -139,10 +142,15 @@ class AzureOpenAISimulator:
         except FIELD_ERRORS:
             raise ErrorResponse(400, payloads.INVALID_FIELD) from None
 
+    def known_deployments(self) -> Mapping[str, Collection[str] | None]:
+        """Return the deployments with their operations, or with None if they serve all."""
+        known = {name: self.operations.get(name) for name in sorted(self.deployments)}
+        deployments: Mapping[str, Collection[str] | None] = self.journal.settings.get("deployments", known)
+        return deployments
+
     def check_deployment(self, path: re.Match[str], deployment: Any) -> None:
         """Raise Azure's error if `deployment` is unknown, or has no such operation."""
-        known = {name: self.operations.get(name) for name in self.deployments}
-        known = self.journal.settings.get("deployments", known)
+        known = self.known_deployments()
         if deployment not in known:
             raise ErrorResponse(404, payloads.NO_DEPLOYMENT_FOR_MODEL if path["v1"] else payloads.DEPLOYMENT_NOT_FOUND)
         operations = known[deployment]

@@ -41,7 +41,7 @@ def chat(body: Json, script: Json) -> Payload:
     common = {
         "created": int(time.time()),
         "id": f"chatcmpl-{secrets.token_hex(14)}",
-        "model": f"{body.get('model') or 'simulator'}-2026-11-01",
+        "model": payloads.model_name(body.get("model")),
         "object": "chat.completion",
         "system_fingerprint": FINGERPRINT,
     }

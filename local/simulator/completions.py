@@ -29,7 +29,7 @@ def complete(body: Json, script: Json) -> Payload:
     common = {
         "created": int(time.time()),
         "id": f"cmpl-{secrets.token_hex(14)}",
-        "model": f"{body.get('model')}-2026-11-01",
+        "model": payloads.model_name(body.get("model")),
         "object": "text_completion",
         "system_fingerprint": FINGERPRINT,
     }

@@ -14,6 +14,8 @@ PROMPT_FILTER_RESULTS = [
     {"prompt_index": 0, "content_filter_results": {**SAFE, "jailbreak": {"filtered": False, "detected": False}}}
 ]
 FINGERPRINT = "fp_simulator"
+# That of all models.
+VERSION = "2026-11-01"
 INVALID = "invalid_request_error"
 
 type Json = dict[str, Any]
@@ -56,6 +58,11 @@ class ErrorResponse(Exception):
         super().__init__(status)
         self.status = status
         self.body = body
+
+
+def model_name(deployment: str | None) -> str:
+    """Return the name of a deployment's model with its version, as responses have it."""
+    return f"{deployment or 'simulator'}-{VERSION}"
 
 
 def token_usage(prompt: str, chunks: list[str]) -> Json:

@@ -52,7 +52,7 @@ def completed_response(body: Json, output: list[Json], usage: Json) -> Json:
         "error": None,
         "incomplete_details": None,
         **{name: default if body.get(name) is None else body[name] for name, default in ECHOED.items()},
-        "model": f"{body.get('model') or 'simulator'}-2026-11-01",
+        "model": payloads.model_name(body.get("model")),
         "output": output,
         "reasoning": {"effort": None, "summary": None, **reasoning},
         "text": {"format": {"type": "text"}, "verbosity": "medium", **(body.get("text") or {})},

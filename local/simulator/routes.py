@@ -46,9 +46,11 @@ OPERATIONS = {
     # OpenAI has it. Azure responded with 404 in May 2026: https://github.com/openai/openai-dotnet/issues/1165
     "responses/input_tokens": Operation("responses"),
 }
+MODELS = Operation("models", "2022-03-01-preview", "2022-12-01", by_deployment=False)
 PATH = re.compile(
     r"/openai/(?P<v1>v1/)?(?:deployments/(?P<deployment>[^/]+)/)?"
-    rf"(?:(?P<operation>{'|'.join(OPERATIONS)})|responses/(?P<id>[^/]+)(?:/(?P<action>cancel|input_items))?)"
+    rf"(?:(?P<operation>{'|'.join(OPERATIONS)})|(?P<models>models)(?:/(?P<model>[^/]+))?"
+    r"|responses/(?P<id>[^/]+)(?:/(?P<action>cancel|input_items))?)"
 )
 API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 
@@ -59,7 +61,7 @@ def match_path(request: web.Request) -> re.Match[str]:
     api_version = request.query.get("api-version")
     if not path:
         raise ErrorResponse(404, payloads.RESOURCE_NOT_FOUND)
-    operation = OPERATIONS[path["operation"] or "responses"]
+    operation = MODELS if path["models"] else OPERATIONS[path["operation"] or "responses"]
     if path["v1"]:
         if api_version not in (None, "v1", "preview"):
             raise ErrorResponse(400, payloads.API_VERSION_ON_V1)
@@ -68,6 +70,7 @@ def match_path(request: web.Request) -> re.Match[str]:
         exists = bool(API_VERSION.fullmatch(api_version or "")) and operation.exists_in(api_version or "")
         # Background responses, and so their cancellation, came with v1.
         exists = exists and operation.by_deployment == bool(path["deployment"]) and path["action"] != "cancel"
-    if not exists or (path["operation"] and request.method != "POST"):
+    method = "POST" if path["operation"] else "GET" if path["models"] else request.method
+    if not exists or request.method != method:
         raise ErrorResponse(404, payloads.RESOURCE_NOT_FOUND)
     return path

@@ -20,6 +20,8 @@ from tests.contract.description import Description, template
 from tests.support.processes import Json
 
 KEY = "key-of-the-simulator"
+# That of the only deployment.
+MODEL = "chat-2026-11-01"
 BY_DEPLOYMENT = ("chat/", "completions", "embeddings", "images/", "audio/")
 # What Azure itself sends, although its descriptions say otherwise.
 KNOWN = (
@@ -49,7 +51,7 @@ async def mismatches(description: Description, calls: list[Call] = CALLS) -> Asy
                 continue
             if call.script:
                 await http.post("/control/scripts", json=[call.script])
-            url = f"/openai/{'v1/' if description.is_v1 else ''}{path}".format(deployment="chat", id=stored)
+            url = f"/openai/{'v1/' if description.is_v1 else ''}{path}".format(deployment="chat", model=MODEL, id=stored)
             response = await send(http, url, call, {} if description.is_v1 else {"api-version": description.version})
             content_type = response.headers["content-type"].partition(";")[0]
             values = contents(response, content_type)

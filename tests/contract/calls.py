@@ -21,7 +21,7 @@ AUDIO = ("speech.mp3", bytes(100_000))
 
 @dataclass(frozen=True)
 class Call:
-    """Describe a call. In `path`, {id} is a stored response that the calls before it have created."""
+    """Describe a call. In `path`, {id} is a stored response of the calls before it, and {model} the only model."""
 
     path: str
     body: Json | None = None
@@ -84,4 +84,6 @@ CALLS = [
     Call("responses/{id}", method="GET"),
     Call("responses/compact", {"input": MESSAGES}),
     Call("responses/input_tokens", {"input": MESSAGES}),
+    Call("models", method="GET"),
+    Call("models/{model}", method="GET"),
 ]

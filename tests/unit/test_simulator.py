@@ -179,3 +179,28 @@ class TestStrictness:
     @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 100_000])
     async def test_a_body_must_be_a_json_object(self, simulators: Simulators, body: bytes) -> None:
         assert (await simulators.chat(body=body)).status_code == 400
+
+    @pytest.mark.parametrize(
+        ("operation", "fields", "code", "param"),
+        [
+            ("chat/completions", {"messages": []}, "empty_array", "messages"),
+            ("chat/completions", {**CHAT, "n": 0}, "integer_out_of_range", "n"),
+            ("chat/completions", {**CHAT, "n": []}, "invalid_type", None),
+            ("completions", {}, "missing_required_parameter", "prompt"),
+            ("embeddings", {"input": ""}, None, None),
+            ("embeddings", {"input": "Hello", "encoding_format": "hex"}, None, None),
+            ("embeddings", {"input": "Hello", "dimensions": 5000}, "integer_out_of_range", "dimensions"),
+            ("responses", {}, "missing_required_parameter", "input"),
+            ("responses", {"input": 7}, "invalid_type", "input"),
+            ("responses", {"input": [{"role": "user"}]}, "invalid_type", None),
+            ("images/generations", {"prompt": "A cat", "n": 11}, "integer_out_of_range", "n"),
+        ],
+    )
+    async def test_an_error_about_a_field_has_openais_fields(
+        self, simulators: Simulators, operation: str, fields: Any, code: str | None, param: str | None
+    ) -> None:
+        response = await simulators.chat(f"/openai/v1/{operation}", {"model": "chat", **fields})
+        assert response.status_code == 400
+        error = response.json()["error"]
+        assert error.pop("message")
+        assert error == {"type": "invalid_request_error", "code": code, "param": param}

@@ -7,8 +7,10 @@ import array
 import base64
 import json
 import math
+import time
 from typing import Any
 
+import openai
 import pytest
 
 from local.simulator.model import value_for
@@ -281,3 +283,20 @@ async def test_a_raw_response_is_sent_unchanged_in_small_writes(simulators: Simu
     await simulators.script(raw=" ü\n", split=1, status=201, headers={"content-type": "text/odd"})
     response = await simulators.chat()
     assert (response.status_code, response.content, response.headers["content-type"]) == (201, " ü\n".encode(), "text/odd")
+
+
+@pytest.mark.parametrize("version", ["v1", "2024-10-21"])
+async def test_the_models_are_those_of_the_deployments(simulators: Simulators, version: str) -> None:
+    deployments = {"chat": ["chat/completions"], "embeddings": ["embeddings"]}
+    await simulators.http.put(f"{simulators.keyed_url}/control/deployments", json=deployments)
+    async with simulators.client(version) as client:
+        completion = await client.chat.completions.create(model="chat", **CHAT)
+        chat, embeddings = [model async for model in client.models.list()]
+        assert await client.models.retrieve(chat.id) == chat
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("gpt-5")
+    assert completion.model == chat.id
+    # Every model was created at some time in the last years.
+    assert 1_600_000_000 < chat.created < time.time()
+    capabilities: list[Any] = [model.to_dict()["capabilities"] for model in (chat, embeddings)]
+    assert [(found["chat_completion"], found["embeddings"]) for found in capabilities] == [(True, False), (False, True)]
