@@ -1,10 +1,13 @@
 """Test calls about stored responses with several endpoints: only the endpoint that created a response knows it."""
 
+from typing import Any
+
 import pytest
+from openai import OpenAI
 
 from tests.support.gateway_calls import CALLER, attempts
 from tests.support.processes import Simulator
-from tests.support.upstreams import Gateway
+from tests.support.upstreams import CALLER_KEY, Gateway
 
 
 class TestStoredResponses:
@@ -57,3 +60,22 @@ class TestStoredResponses:
         response = gateway.http.post("/api/v1/responses", json={"input": []}, headers=CALLER)
         assert response.status_code == 400
         assert attempts(models) == [1, 0, 0]
+
+
+@pytest.mark.parametrize("endpoint", [0, 1])
+def test_a_stream_in_the_background_is_read_again_from_its_endpoint(
+    gateway: Gateway, models: list[Simulator], endpoint: int
+) -> None:
+    gateway.configure(models[0].url, models[1].url, AZURE_OPENAI_API_VERSION="v1")
+    if endpoint:
+        models[0].script({"status": 429, "headers": {"retry-after-ms": "1"}})
+    with OpenAI(base_url=f"{gateway.app.url}/api/v1", api_key=CALLER_KEY, max_retries=0) as client:
+        created = client.responses.create(model="chat", input="Hello", background=True, stream=True)
+        events: list[Any] = [next(created) for _ in range(4)]
+        created.close()
+        response_id = events[0].response.id
+        rest: list[Any] = [*client.responses.retrieve(response_id, stream=True, starting_after=events[-1].sequence_number)]
+    numbers = [event.sequence_number for event in (*events, *rest)]
+    assert numbers == list(range(len(numbers)))
+    assert (rest[-1].type, rest[-1].response.id) == ("response.completed", response_id)
+    assert models[endpoint].journal()[-1].query == {"stream": "true", "starting_after": "3"}
