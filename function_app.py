@@ -47,6 +47,7 @@ async def azure_openai_api(req: Request) -> Response:
 
 
 async def serve(req: Request, root: str) -> Response:
+    """Serve a request below `root`. OPTIONS needs no caller, and works without settings."""
     if req.method == "OPTIONS":
         return router.options(req, root)
     gateway = shared_gateway()

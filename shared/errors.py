@@ -65,7 +65,7 @@ class GatewayError(Exception):
 
     @cached_property
     def request_id(self) -> str:
-        """The id that the response, its header and the log have in common, so that a caller can quote it: Azure's if any."""
+        """Return the id that the response, its header and the log have in common: Azure's if it sent one."""
         given = self.headers.get(REQUEST_ID, "")
         return given if given and given == loggable(given) else secrets.token_hex(16)
 

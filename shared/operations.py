@@ -1,6 +1,6 @@
 """List the operations of the OpenAI API that the app serves: the table that the router, failover and telemetry read.
 
-To add an operation, add a row. Tests hold openapi.json and the documentation against this table.
+To add an operation, add a row. Tests compare openapi.json and the documentation with this table.
 
 https://github.com/Azure/azure-rest-api-specs, cognitiveservices/data-plane/AzureOpenAI/inference
 """
@@ -37,7 +37,7 @@ class Operation:
     method: str = "POST"
     body: Body = Body.JSON
     by_deployment: bool = False
-    """Whether dated versions have it at `deployments/{deployment}/PATH`. Otherwise, the body names the deployment."""
+    """Whether dated versions have it at `deployments/{deployment}/PATH`. On v1, the body names the deployment."""
     since: str = ""
     """The first preview version that has it. `v1`: no dated version has it. Empty: all have it."""
     stable: str = AFTER_STABLE

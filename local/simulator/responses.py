@@ -167,10 +167,8 @@ def list_page(items: list[Json], query: dict[str, str]) -> Json:
     limit = payloads.bounded(query, "limit", 20, 1, MAX_LISTED)
     items = items if order == "asc" else items[::-1]
     ids = [item["id"] for item in items]
-    if "after" in query:
-        items = items[ids.index(query["after"]) + 1 :]
-    if "before" in query:
-        items = items[: ids.index(query["before"])]
+    start = ids.index(query["after"]) + 1 if "after" in query else 0
+    items = items[start : ids.index(query["before"]) if "before" in query else None]
     page = items[:limit]
     ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {"first_id": None, "last_id": None}
     return {"object": "list", "data": page, "has_more": len(items) > limit, **ends}

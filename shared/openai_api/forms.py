@@ -80,9 +80,9 @@ class WholeForm(MultiPartParser):
         self.is_whole = True
 
 
-async def taking_turns(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Yield `chunks`, and give way to other calls after each, because parsing takes time."""
-    async for chunk in chunks:
+async def taking_turns(body: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield the chunks of `body`, and give way to other calls after each, because parsing takes time."""
+    async for chunk in body:
         yield chunk
         await asyncio.sleep(0)
 

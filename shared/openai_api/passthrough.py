@@ -6,7 +6,7 @@ from azurefunctions.extensions.http.fastapi import Response
 
 from shared.errors import UpstreamErrorResponse
 from shared.streaming.event_stream import EventStreamResponse
-from shared.streaming.filters import AnyBytes, ResponseEvents, StreamFilter, WholeEvents, WithoutUsage
+from shared.streaming.filters import BinaryBody, ResponseEvents, StreamFilter, WholeEvents, WithoutUsage
 from shared.streaming.whole_response import error_response, whole_response
 from shared.upstream.failover import Failover
 from shared.upstream.request import InferenceCall
@@ -42,7 +42,7 @@ async def respond(failover: Failover, call: InferenceCall, ends: float, translat
 
 def stream_filter(call: InferenceCall, upstream: UpstreamResponse) -> StreamFilter:
     if not upstream.is_event_stream:
-        return AnyBytes(upstream.record)
+        return BinaryBody(upstream.record)
     if call.operation.uses_state:
         return ResponseEvents(upstream.record)
     return WithoutUsage(upstream.record) if call.hides_usage else WholeEvents(upstream.record)

@@ -9,8 +9,7 @@ from difflib import get_close_matches
 
 from azurefunctions.extensions.http.fastapi import Request, Response
 
-from shared.error_responses import as_gateway_error
-from shared.errors import GatewayError, MethodNotAllowed, OperationNotAvailable, PathNotFound, WebSocketNotSupported, cleaned
+from shared.errors import MethodNotAllowed, OperationNotAvailable, PathNotFound, WebSocketNotSupported, cleaned
 from shared.openai_api import models
 from shared.openai_api.forms import form_in
 from shared.openai_api.passthrough import respond
@@ -39,11 +38,13 @@ NOT_SERVED = {
     "moderations",
     "realtime",
     "threads",
+    "images/variations",
     "uploads",
-    "variations",
     "vector_stores",
     "videos",
 }
+# Characters. An advice on more would cost time.
+LONGEST_PATH = 512
 
 type CallerOf = Callable[[Request], Awaitable[str]]
 """Returns the name of the caller. Raises `GatewayError` if there is none."""
@@ -56,44 +57,51 @@ class Route:
     surface: str
     path: str
     """Below the route prefix."""
+    pattern: re.Pattern[str]
     operations: dict[str, Operation] = field(default_factory=dict)
 
     @property
-    def pattern(self) -> re.Pattern[str]:
-        """Return the pattern of its paths. Names of deployments and models may hold slashes. The host ignores case."""
-        pattern = re.escape(self.path).replace(r"\{id\}", "(?P<id>[^/]+)")
-        pattern = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", pattern)
-        return re.compile(pattern, re.IGNORECASE | re.ASCII | re.DOTALL)
+    def methods(self) -> list[str]:
+        return [*self.operations, "OPTIONS"]
 
 
-def routes() -> dict[re.Pattern[str], Route]:
-    """Return the routes of all surfaces, by their patterns. Of those that match a path, the first counts."""
+def pattern_of(path: str) -> re.Pattern[str]:
+    """Return the pattern for requests to a path. Names of deployments and models may hold slashes. The host ignores case."""
+    pattern = re.escape(path).replace(r"\{id\}", "(?P<id>[^/]+)")
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", pattern), re.IGNORECASE | re.ASCII | re.DOTALL)
+
+
+def routes() -> dict[str, Route]:
+    """Return the routes of all surfaces, by their paths. Of those that match a request, the first counts."""
     found: dict[str, Route] = {}
     for surface in SURFACES:
         for operation in OPERATIONS:
             for path in operation.paths_on(surface):
-                route = found.setdefault(path, Route(surface, path))
+                route = found.setdefault(path, Route(surface, path, pattern_of(path)))
                 route.operations[operation.method] = operation
                 if operation in (MODELS, MODEL):
                     route.operations["HEAD"] = operation
-    return {route.pattern: route for route in found.values()}
+    return found
 
 
 ROUTES = routes()
+NO_ROUTE = Route("", "", pattern_of(""))
 
 
-def find(path: str) -> tuple[Route | None, dict[str, str]]:
-    """Return the route for a path below the route prefix, with its parameters, or None if there is none."""
-    for pattern, route in ROUTES.items():
-        if found := pattern.fullmatch(path):
+def find(request: Request, root: str) -> tuple[Route, dict[str, str]]:
+    """Return the route for a request, with its parameters, or `NO_ROUTE`. `root` is that of the function's route."""
+    # The host leaves out the parameter if nothing follows `root`.
+    path = f"{root}/{request.path_params.get('path', '')}".removesuffix("/")
+    for route in ROUTES.values():
+        if found := route.pattern.fullmatch(path):
             return route, found.groupdict()
-    return None, {}
+    return NO_ROUTE, {}
 
 
 async def serve(request: Request, root: str, failover: Failover, caller_of: CallerOf) -> Response:
     """Serve a request below the function's route, `root`. Raise `GatewayError`."""
     ends = asyncio.get_running_loop().time() + failover.settings.stream_seconds
-    route, parameters = find(path_below(request, root))
+    route, parameters = find(request, root)
     caller = ""
     operation: Operation | None = None
     async with AsyncExitStack() as files:
@@ -108,66 +116,51 @@ async def serve(request: Request, root: str, failover: Failover, caller_of: Call
                 return Response(models.retrieve_model(name, failover.settings), media_type=JSON)
             call = await call_for(request, operation, parameters, failover.settings, caller, files)
         except Exception as exc:
-            raise rejection(exc, request, caller, operation) from None
+            raise access_log.rejected(exc, request.scope, caller=caller, operation=operation) from None
         response = await cancel_on_disconnect(request, respond(failover, call, ends))
         if isinstance(response, EventStreamResponse):
             response.files = files.pop_all()
         return response
 
 
-def rejection(exc: Exception, request: Request, caller: str, operation: Operation | None) -> GatewayError:
-    """Return the error for a request that failed before anything was sent to Azure, and write its line of the access log."""
-    error = as_gateway_error(exc)
-    path = None if operation else cleaned(request.scope["path"])
-    access_log.reject(error, caller=caller, operation=operation.name if operation else None, path=path)
-    return error
-
-
 def options(request: Request, root: str) -> Response:
     """Respond to OPTIONS with the methods of a path. CORS is the platform's, and adds its own headers."""
-    route, _ = find(path_below(request, root))
-    return Response(status_code=204, headers={"allow": ", ".join(allowed(route))})
+    route, _ = find(request, root)
+    return Response(status_code=204, headers={"allow": ", ".join(route.methods)})
 
 
-def path_below(request: Request, root: str) -> str:
-    """Return the path below the route prefix. The host leaves out the parameter of an empty rest."""
-    return f"{root}/{request.path_params.get('path', '')}".removesuffix("/")
-
-
-def allowed(route: Route | None) -> list[str]:
-    return [*(route.operations if route else ()), "OPTIONS"]
-
-
-def operation_for(request: Request, root: str, route: Route | None) -> Operation:
+def operation_for(request: Request, root: str, route: Route) -> Operation:
     """Return the operation. Raise `WebSocketNotSupported`, `PathNotFound` or `MethodNotAllowed`."""
     if request.headers.get("upgrade", "").lower() == "websocket":
         raise WebSocketNotSupported
-    path = cleaned(request.scope["path"])
-    if route is None:
-        raise PathNotFound(path, advice_on(path, root))
+    path = request.scope["path"]
+    if route is NO_ROUTE:
+        raise PathNotFound(cleaned(path), advice_on(path[:LONGEST_PATH], root))
     try:
         return route.operations[request.method]
     except KeyError:
-        raise MethodNotAllowed(path, request.method, allowed(route)) from None
+        raise MethodNotAllowed(cleaned(path), request.method, route.methods) from None
 
 
 def advice_on(path: str, root: str) -> str:
     """Return what to do about a `path` that no operation has."""
     prefix, *_ = re.split(f"/{root}(?:/|$)", path, maxsplit=1, flags=re.IGNORECASE)
     asked = path.lower().removeprefix(f"{prefix.lower()}/").strip("/")
-    if asked in SURFACES:
+    surface = max((name for name in SURFACES if f"{asked}/".startswith(f"{name}/")), key=len, default=root)
+    below = asked.removeprefix(surface).strip("/")
+    if not below:
         return "This is a base URL; clients append paths such as /chat/completions to it."
-    segments = asked.split("/")
-    if missing := next((segment for segment in segments if segment in NOT_SERVED), None):
+    if missing := next((name for name in NOT_SERVED if f"{below}/".startswith(f"{name}/")), None):
         return f"This app does not serve {missing}."
-    paths = {route.path.lower(): route.path for route in ROUTES.values()}
-    found = get_close_matches(asked, paths, 1, cutoff=0.5)
-    return f"Did you mean {prefix}/{paths[found[0]]}?" if found else f"GET {prefix}/openapi.json describes all paths."
+    asked = re.sub("/deployments/[^/]+", "/deployments/{deployment}", asked)
+    without_deployment = asked.replace("/deployments/{deployment}", "")
+    near = [without_deployment] if without_deployment in ROUTES else get_close_matches(asked, ROUTES, 1, cutoff=0.5)
+    return f"Did you mean {prefix}/{near[0]}?" if near else f"GET {prefix}/openapi.json describes all paths."
 
 
-def check_availability(operation: Operation, route: Route | None, settings: Settings) -> None:
+def check_availability(operation: Operation, route: Route, settings: Settings) -> None:
     """Raise `OperationNotAvailable` if the operation is switched off, or missing from the version of Azure's API."""
-    if route and (route.surface, operation) in settings.disabled_operations:
+    if (route.surface, operation) in settings.disabled_operations:
         raise OperationNotAvailable(f"The operator of this app has switched off {operation.path}.")
     if not operation.exists_in(settings.api_version):
         raise OperationNotAvailable(

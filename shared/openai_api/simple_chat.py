@@ -14,7 +14,6 @@ from shared.errors import (
     INVALID_JSON,
     BadRequest,
     ErrorDetail,
-    GatewayError,
     ReportedError,
     StreamInterrupted,
     UpstreamFailure,
@@ -100,9 +99,8 @@ async def create_chat(request: Request, failover: Failover, caller: str) -> Resp
     try:
         body = await read_body(request, failover.settings)
         call = chat_call(request, body, failover.settings, caller)
-    except GatewayError as exc:
-        access_log.reject(exc, caller=caller, operation=CHAT_COMPLETIONS.name)
-        raise
+    except Exception as exc:
+        raise access_log.rejected(exc, request.scope, caller=caller, operation=CHAT_COMPLETIONS) from None
     return await cancel_on_disconnect(request, respond(failover, call, ends, reply))
 
 

@@ -11,7 +11,7 @@ from shared.error_responses import as_gateway_error
 from shared.errors import ClientDisconnected, GatewayError, StreamInterrupted, StreamTooLong
 from shared.streaming.connections import limit_send_buffer, reset
 from shared.streaming.disconnects import wait_for_disconnect
-from shared.streaming.filters import AnyBytes, Progress, StreamFilter
+from shared.streaming.filters import Progress, StreamFilter
 from shared.telemetry.call_record import DISCONNECTED, SUCCEEDED, Outcome, interrupted
 from shared.upstream.endpoint import TRANSPORT_ERRORS
 from shared.upstream.response import UpstreamResponse
@@ -56,9 +56,7 @@ class EventStreamResponse(StreamingResponse):
             # Keeps proxies such as nginx from buffering the events.
             "x-accel-buffering": "no",
         }
-        # Azure sends events only with 200. If it does not, the client gets an error event.
-        status = upstream.response.status_code if isinstance(events, AnyBytes) else 200
-        super().__init__(iter(()), status, headers)
+        super().__init__(iter(()), upstream.response.status_code if events.keeps_status else 200, headers)
         self.files: AsyncExitStack | None = None
         """The files of the request's form. Azure may respond before it has read them, so they are closed at the end."""
 

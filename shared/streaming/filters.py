@@ -47,6 +47,8 @@ class StreamFilter(ABC):
 
     keep_alive = sse.KEEP_ALIVE
     """What the client gets in place of content while Azure is silent."""
+    keeps_status = False
+    """Whether the client gets the status of Azure's response. Otherwise, it is 200, and an error is an event."""
 
     def __init__(self, record: CallRecord) -> None:
         self.record = record
@@ -131,10 +133,11 @@ class WholeEvents(StreamFilter):
         return rest
 
 
-class AnyBytes(StreamFilter):
+class BinaryBody(StreamFilter):
     """Pass on a binary response, which has no events."""
 
     keep_alive = b""
+    keeps_status = True
 
     def feed(self, chunk: bytes) -> bytes:
         return chunk

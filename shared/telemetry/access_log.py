@@ -3,7 +3,11 @@
 import logging
 from collections.abc import Iterable
 
+from starlette.types import Scope
+
+from shared.error_responses import as_gateway_error
 from shared.errors import GatewayError, ModelNotFound, cleaned
+from shared.operations import Operation
 
 logger = logging.getLogger(__name__)
 
@@ -23,16 +27,18 @@ def write(fields: Iterable[tuple[str, object]], *, printed: bool = False) -> Non
         logger.info("%s", line)
 
 
-def reject(error: GatewayError, *, caller: str, operation: str | None, path: str | None = None) -> None:
-    """Write the line of a request that the app rejected before any attempt to send it to Azure.
+def rejected(exc: Exception, scope: Scope, *, caller: str, operation: Operation | None) -> GatewayError:
+    """Return the error for a request that failed before any attempt to send it to Azure, and write its line.
 
-    `caller` is empty if there is no valid key or token.
+    `caller` is empty without a valid key or token, and `operation` is None if it has not been found.
     """
+    error = as_gateway_error(exc)
     write(
         [
             ("caller", caller or UNKNOWN),
-            ("operation", operation),
-            ("path", path),
+            ("operation", operation.name if operation else None),
+            ("method", None if operation else scope["method"]),
+            ("path", None if operation else cleaned(scope["path"])),
             ("model", cleaned(error.model) if isinstance(error, ModelNotFound) else None),
             ("status", error.status),
             ("error", error.code),
@@ -40,3 +46,4 @@ def reject(error: GatewayError, *, caller: str, operation: str | None, path: str
             ("request_id", error.request_id),
         ]
     )
+    return error

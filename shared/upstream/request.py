@@ -29,11 +29,12 @@ class FormBody(httpx2.AsyncByteStream):
         self.headers = encoded.headers
         assert isinstance(encoded.stream, httpx2.AsyncByteStream)
         self.stream = encoded.stream
+        self.size = int(encoded.headers["content-length"])
         self.is_sent = False
         """Whether the latest attempt has come to the end. Azure cannot work on a form without its end."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = int(self.headers["content-length"])
+        self.is_sent, left = False, self.size
         async for chunk in self.stream:
             left -= len(chunk)
             self.is_sent = not left
@@ -49,7 +50,7 @@ class InferenceCall:
     """Below the endpoint's base URL."""
     deployment: str
     """Empty for a stored response."""
-    body: "bytes | FormBody"
+    body: bytes | FormBody
     headers: Mapping[str, str]
     caller: str = ""
     """The caller's name in the log; empty for the app itself."""
@@ -67,4 +68,4 @@ class InferenceCall:
     @property
     def size(self) -> int:
         """Return the size of the body in bytes."""
-        return len(self.body) if isinstance(self.body, bytes) else int(self.body.headers["content-length"])
+        return len(self.body) if isinstance(self.body, bytes) else self.body.size

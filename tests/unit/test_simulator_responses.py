@@ -270,6 +270,9 @@ class TestInputItems:
         assert ([item.content[0].text for item in rest.data], rest.has_more) == (["c", "d"], False)
         before = await listed(response.id, order="asc", extra_query={"before": rest.data[-1].id})
         assert [item.content[0].text for item in before.data] == ["a", "b", "c"]
+        between = {"after": before.data[0].id, "before": rest.data[-1].id}
+        page = await listed(response.id, order="asc", extra_query=between)
+        assert [item.content[0].text for item in page.data] == ["b", "c"]
         empty = await listed(response.id, order="asc", after=rest.data[-1].id)
         assert (empty.data, empty.has_more, empty.to_dict()["first_id"]) == ([], False, None)
 

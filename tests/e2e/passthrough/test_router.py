@@ -17,8 +17,8 @@ from tests.support.upstreams import Gateway
 # The longest URL that the local host accepts.
 MAX_LENGTH = 8190
 ACCESS_LOG = (
-    r"\[\S+\] Call caller=tests (path|operation)=[!-~]{1,64}( model=[!-~]{1,64})? status=\d{3} error=\w+ attempts=0 "
-    r"request_id=\w{32}\n"
+    r"\[\S+\] Call caller=tests (method=[A-Z]+ path|operation)=[!-~]{1,64}( model=[!-~]{1,64})? "
+    r"status=\d{3} error=\w+ attempts=0 request_id=\w{32}\n"
 )
 UPGRADE = {
     "connection": "Upgrade",
@@ -155,7 +155,13 @@ def test_the_host_rejects_the_methods_that_the_functions_do_not_list(gateway: Ga
         ("/api/v1/re%C5%BFponses", "/api/v1/re_ponses", "/api/v1/responses"),
         ("/API/V1/Modles", None, "/API/v1/models"),
         ("/api/OpenAI/v1/Modles", None, "/api/openai/v1/models"),
-        ("/api/v1/deployments/x/embeddings", None, "/api/openai/deployments/{deployment}/embeddings"),
+        ("/api/v1/deployments/x/embeddings", None, "/api/v1/embeddings"),
+        ("/api/openai/deployments/gpt/responses", None, "/api/openai/responses"),
+        (
+            "/api/openai/deployments/files/chat/completion",
+            None,
+            "/api/openai/deployments/{deployment}/chat/completions",
+        ),
     ],
 )
 def test_an_unknown_path_is_404_and_names_the_nearest(gateway: Gateway, path: str, asked: str | None, nearest: str) -> None:
@@ -175,7 +181,7 @@ def test_an_unknown_path_is_404_and_names_the_nearest(gateway: Gateway, path: st
         ("files/file-1/content", "This app does not serve files."),
         ("Vector_Stores/vs_1/files", "This app does not serve vector_stores."),
         ("fine_tuning/jobs", "This app does not serve fine_tuning."),
-        ("images/variations", "This app does not serve variations."),
+        ("images/variations", "This app does not serve images/variations."),
         ("q" * 40, "GET /api/openapi.json describes all paths."),
     ],
 )
