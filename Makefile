@@ -27,7 +27,7 @@ coverage: $(READY)
 	@$(RUN) -m coverage combine -q
 	@$(RUN) -m coverage report
 
-# Hold the simulator against the descriptions of Azure's API in contract/.
+# Check the simulator against the descriptions of Azure's API in contract/.
 contract: $(READY)
 	@$(RUN) -m tests.contract contract
 

@@ -1,4 +1,4 @@
-"""Hold the simulator against descriptions of Azure's API: `python -m tests.contract FOLDER`.
+"""Check the simulator against descriptions of Azure's API: `python -m tests.contract FOLDER`.
 
 FOLDER has descriptions in JSON, such as azure-v1-v1-generated.json or inference.json of
 https://github.com/Azure/azure-rest-api-specs. The exit status is 1 if a response differs from one of them.
