@@ -210,6 +210,7 @@ CHECKS: list[Callable[..., Any]] = [
 ]
 
 
+@pytest.mark.deep
 @schema.parametrize()
 @settings(thorough, max_examples=thorough.max_examples // 8)
 def test_the_app_conforms_to_its_openapi_description(gateway: Gateway, case: schemathesis.Case[Any]) -> None:
