@@ -86,6 +86,10 @@ class Server:
             await loop.sock_sendall(client, b"GET /%s HTTP/1.1\r\nhost: a\r\n\r\n" % quote(kind).encode())
             yield client
 
+    async def wait_until_the_call_has_arrived(self) -> None:
+        """Wait until the simulator has got the call. Before, the server may not have a connection yet."""
+        await eventually(lambda: bool(self.resource.journal.entries))
+
     async def wait_until_nothing_is_held(self) -> None:
         """Wait until the server has no connection to a client, and the app no slot and no connection to Azure."""
         session = self.failover.clients.http.pooled
@@ -135,7 +139,7 @@ async def test_a_slow_client_is_reset_when_the_time_is_up(
     server.seconds = 0.5
     async with server.request(kind) as client:
         reading = asyncio.create_task(read_slowly(client) if reads else asyncio.sleep(0))
-        await asyncio.sleep(0.1)
+        await server.wait_until_the_call_has_arrived()
         await server.wait_until_nothing_is_held()
         reading.cancel()
         content, is_reset = await read_all(client)
@@ -157,7 +161,7 @@ async def test_the_time_of_a_response_is_up_well_before_the_hosts(failover: Fail
 async def test_a_client_that_stalls_is_reset(server: Server, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
     server.failover.settings = replace(server.failover.settings, stream_idle=0.3)
     async with server.request(kind) as client:
-        await asyncio.sleep(0.1)
+        await server.wait_until_the_call_has_arrived()
         await server.wait_until_nothing_is_held()
         _, is_reset = await read_all(client)
     assert is_reset
