@@ -56,7 +56,7 @@ class EndpointClient:
         self.host = client.base_url.host
         self.port = client.base_url.port or 443
         self.base_url = str(client.base_url)
-        self.query = {} if api_version == V1 else {"api-version": api_version}
+        self.query = "" if api_version == V1 else f"?api-version={api_version}"
         self.tokens = tokens
         self.calls: set[CallRecord] = set()
         """The calls in flight."""
@@ -80,8 +80,9 @@ class EndpointClient:
 
     async def send(self, call: InferenceCall) -> httpx2.Response:
         # A whole URL: the SDK would assemble it from parts, and parse each. It would also send all lists as `name[]`.
-        query = urlencode({**self.query, **call.query}, doseq=True)
-        url = f"{self.base_url}{call.path}{query and '?'}{query}"
+        url = f"{self.base_url}{call.path}{self.query}"
+        if call.query:
+            url += f"{'&' if self.query else '?'}{urlencode(call.query, doseq=True)}"
         options: RequestOptions = {"headers": {**call.headers, **SDK_HEADERS}}
         if call.method == "DELETE":
             return await self.client.delete(url, cast_to=httpx2.Response, options=options)

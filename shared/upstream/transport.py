@@ -173,9 +173,10 @@ class HttpClient(httpx2.AsyncClient):
 
     def build_request(self, method: str, url: httpx2.URL | str, **parts: Any) -> httpx2.Request:
         """Return a request of those `parts` that this app uses."""
-        content, headers = parts.get("content"), httpx2.Headers(parts.get("headers"))
+        content, headers = parts.get("content"), parts.get("headers")
         if isinstance(content, FormBody):
             # With these headers, the SDK would encode a form itself.
+            headers = httpx2.Headers(headers)
             headers.update(content.headers)
             return httpx2.Request(method, parsed(url), headers=headers, stream=content)
         return httpx2.Request(method, parsed(url), headers=headers, content=content)
