@@ -45,19 +45,15 @@ def chat(body: Json, script: Json) -> Payload:
         "object": "chat.completion",
         "system_fingerprint": FINGERPRINT,
     }
-    error = script.get("error")
     if not body.get("stream"):
-        if error:
+        if error := script.get("error"):
             return payloads.stream_error(error)
         choices = [choice(index, reply) for index in range(number)]
         return {**common, "choices": choices, "prompt_filter_results": PROMPT_FILTER_RESULTS, "usage": usage}
-    include_usage = (body.get("stream_options") or {}).get("include_usage")
-    stream = completion_chunks(common, choice_chunks(number, reply), usage if include_usage else None)
-    events = [*map(chunk_event, stream), Event("[DONE]")]
-    if error:
-        events = payloads.until_error(events, 1, script.get("after", 0))
-        events.append(Event(json.dumps(payloads.stream_error(error)), has_error=True))
-    return events
+    common["object"] = "chat.completion.chunk"
+    reported = payloads.usage_of_stream(body, usage)
+    chunks = payloads.completion_chunks(common, PROMPT_FILTER_RESULTS, choice_chunks(number, reply), reported)
+    return payloads.end_completion(map(chunk_event, chunks), script)
 
 
 def reply_to(body: Json, messages: list[Any], script: Json) -> Reply:
@@ -95,22 +91,6 @@ def logprobs(reply: Reply, chunks: list[str]) -> Json | None:
         return None
     tokens: list[Json] = [{"bytes": [*chunk.encode()], "logprob": LOGPROB, "token": chunk} for chunk in chunks]
     return {"content": [{**token, "top_logprobs": [token] * reply.alternatives} for token in tokens], "refusal": None}
-
-
-def completion_chunks(common: Json, choices: list[Json], usage: Json | None) -> list[Json]:
-    """Return the chunks of a stream: the filter results of the prompt, each of `choices`, and `usage` if it is given."""
-    # With include_usage, every chunk has the field. https://platform.openai.com/docs/api-reference/chat-streaming
-    common = {**common, "object": "chat.completion.chunk", **({"usage": None} if usage else {})}
-    first = {
-        "choices": [],
-        "created": 0,
-        "id": "",
-        "model": "",
-        "object": "",
-        "prompt_filter_results": PROMPT_FILTER_RESULTS,
-    }
-    last: list[Json] = [{**common, "choices": [], "usage": usage}] if usage else []
-    return [first, *({**common, "choices": [choice]} for choice in choices), *last]
 
 
 def choice_chunks(number: int, reply: Reply) -> list[Json]:

@@ -33,27 +33,15 @@ def complete(body: Json, script: Json) -> Payload:
         "object": "text_completion",
         "system_fingerprint": FINGERPRINT,
     }
-    error = script.get("error")
     if not body.get("stream"):
-        if error:
+        if error := script.get("error"):
             return payloads.stream_error(error)
         choices = [choice(index, chunks, "stop", alternatives) for index, chunks in enumerate(replies)]
         return {**common, "choices": choices, "prompt_filter_results": filtered, "usage": usage}
-    include_usage = (body.get("stream_options") or {}).get("include_usage")
-    if include_usage:
-        common["usage"] = None
     parts = [choice(index, [text], None, alternatives) for index, chunks in enumerate(replies) for text in chunks]
     ends = [choice(index, [], "stop", None) for index in range(len(replies))]
-    events = [
-        encode({"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": filtered}),
-        *(encode({**common, "choices": [part]}) for part in parts + ends),
-        *([encode({**common, "choices": [], "usage": usage})] if include_usage else []),
-        Event("[DONE]"),
-    ]
-    if error:
-        events = payloads.until_error(events, 1, script.get("after", 0))
-        events.append(Event(json.dumps(payloads.stream_error(error)), has_error=True))
-    return events
+    stream = payloads.completion_chunks(common, filtered, parts + ends, payloads.usage_of_stream(body, usage))
+    return payloads.end_completion(map(encode, stream), script)
 
 
 def read_prompts(given: Any) -> list[str]:

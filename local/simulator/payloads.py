@@ -88,6 +88,28 @@ def stream_error(error: Json) -> Json:
     return {"error": {"code": None, "message": "", "type": None, "param": None, **error}}
 
 
+def usage_of_stream(body: Json, usage: Json) -> Json | None:
+    """Return `usage` if the request wants it at the end of its stream."""
+    return usage if (body.get("stream_options") or {}).get("include_usage") else None
+
+
+def completion_chunks(common: Json, filtered: list[Json], choices: list[Json], usage: Json | None) -> list[Json]:
+    """Return the chunks of a stream: the filter results of the prompts, each of `choices`, and `usage` if it is given."""
+    # With include_usage, every chunk has the field. https://platform.openai.com/docs/api-reference/chat-streaming
+    common = {**common, **({"usage": None} if usage else {})}
+    first = {"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": filtered}
+    last: list[Json] = [{**common, "choices": [], "usage": usage}] if usage else []
+    return [first, *({**common, "choices": [choice]} for choice in choices), *last]
+
+
+def end_completion(chunks: Iterable[Event], script: Json) -> list[Event]:
+    """Return the events of a stream with these chunks. An error of `script` follows the number of outputs in `after`."""
+    events = [*chunks, Event("[DONE]")]
+    if error := script.get("error"):
+        events = [*until_error(events, 1, script.get("after", 0)), Event(json.dumps(stream_error(error)), has_error=True)]
+    return events
+
+
 def end_with_error(events: list[Event], script: Json) -> list[Event]:
     """Return `events` of images or audio. If `script` has an error, it follows the number of outputs in `after`.
 
