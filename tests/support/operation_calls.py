@@ -19,6 +19,8 @@ SETTINGS = {"AZURE_OPENAI_DEPLOYMENTS": f"{MODEL}={DEPLOYMENT}"}
 MESSAGES: Any = [{"role": "user", "content": "Hello"}]
 # More than the 1 MB that a form keeps in memory.
 AUDIO = bytes(range(256)) * 5000
+# 24 MB, about as much as Azure accepts.
+UPLOAD = bytes(range(256)) * 4096 * 24
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(2000)
 MASK = PNG + b"mask"
 

@@ -1,19 +1,17 @@
 """Test that the next endpoint gets the whole call of each operation that creates something, or none of it."""
 
 import asyncio
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from openai import OpenAI
 
 from local.simulator.payloads import WRONG_TOKEN
 from shared.operations import V1, Body
 from tests.support.gateway_calls import attempts
-from tests.support.operation_calls import CALLS, MODEL, SETTINGS, audio, check_seen, digest, files_in
+from tests.support.operation_calls import CALLS, MODEL, SETTINGS, UPLOAD, audio, check_seen, digest, files_in
 from tests.support.processes import Json, Simulator
-from tests.support.sdk import DATED, SDK
+from tests.support.sdk import SDK
 from tests.support.upstreams import ConfigureIdentity, Gateway, Handler, Upstreams
 
 # Of each operation that creates something, the first call in the table.
@@ -21,25 +19,11 @@ FIRST = {call.operation: name for name, call in reversed(CALLS.items())}
 CREATING = [name for operation, name in FIRST.items() if operation.body is not Body.NOTHING]
 UNREPEATABLE = [name for name in CREATING if CALLS[name].path.startswith(("audio/", "images/"))]
 REPEATABLE = [name for name in CREATING if name not in UNREPEATABLE]
-UPLOAD = bytes(range(256)) * 4 * 1024 * 24
 FAULTS: dict[str, Json] = {
     "429": {"status": 429},
     "500": {"status": 500},
     "no deployment": {"status": 404, "body": {"error": {"code": "DeploymentNotFound", "message": "No deployment."}}},
 }
-
-
-@pytest.fixture(params=[DATED, V1])
-def version(request: pytest.FixtureRequest) -> str:
-    version: str = request.param
-    return version
-
-
-@pytest.fixture
-def sdk(gateway: Gateway) -> Iterator[SDK]:
-    sdk = SDK(gateway.app, OpenAI)
-    yield sdk
-    sdk.close()
 
 
 def exists(name: str, version: str) -> bool:

@@ -11,13 +11,12 @@ import openai
 import pytest
 from openai import OpenAI
 
-from shared.operations import V1
 from shared.streaming import sse
 from tests.support.forms import CONTENT_TYPE, field, file, form
 from tests.support.gateway_calls import CALLER
 from tests.support.operation_calls import MODEL, SETTINGS, SPEECH, audio, image
 from tests.support.processes import Simulator
-from tests.support.sdk import DATED, SDK
+from tests.support.sdk import SDK
 from tests.support.streams import read_unfinished
 from tests.support.upstreams import KEY, Gateway
 
@@ -25,12 +24,6 @@ PATH = "/api/v1/audio/speech"
 # The text of a chunk, and that of four.
 FOUR = "one two three four five six seven eight"
 FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
-
-
-@pytest.fixture(params=[DATED, V1])
-def version(request: pytest.FixtureRequest) -> str:
-    version: str = request.param
-    return version
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
 from pathlib import Path
@@ -13,18 +12,16 @@ from threading import Event, Thread
 import httpx2
 import openai
 import pytest
-from openai import OpenAI
 
 from tests.support.forms import CONTENT_TYPE, field, file, form
 from tests.support.gateway_calls import CALLER
 from tests.support.openai_routes import read_status
-from tests.support.operation_calls import MODEL, SETTINGS, audio, digest, files_in
+from tests.support.operation_calls import MODEL, SETTINGS, UPLOAD, audio, digest, files_in
 from tests.support.processes import Simulator, eventually
 from tests.support.sdk import SDK
 from tests.support.upstreams import CALLER_KEY, Gateway, Upstreams
 
 MB = 1 << 20
-UPLOAD = bytes(range(256)) * 4096 * 24
 TRANSCRIPTIONS = "/api/v1/audio/transcriptions"
 
 
@@ -79,13 +76,6 @@ def process(gateway: Gateway, model: Simulator) -> Process:
     """Return the app's process, whose app has one endpoint."""
     gateway.configure(model.url, **SETTINGS)
     return Process(gateway)
-
-
-@pytest.fixture
-def sdk(gateway: Gateway) -> Iterator[SDK]:
-    sdk = SDK(gateway.app, OpenAI)
-    yield sdk
-    sdk.close()
 
 
 @pytest.mark.parametrize("number", [1, 4])

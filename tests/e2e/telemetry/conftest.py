@@ -17,11 +17,11 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 @pytest.fixture
 def broken(upstreams: Upstreams) -> str:
-    """Return the URL of an endpoint that breaks off its responses."""
-    return f"http://127.0.0.1:{upstreams.serve(break_off)}"
+    """Return the URL of an endpoint that interrupts its responses."""
+    return f"http://127.0.0.1:{upstreams.serve(interrupt)}"
 
 
-async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def interrupt(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Send the headers of a success and one byte of its body."""
     await reader.readuntil(b"}")
     writer.write(b"HTTP/1.1 200 OK\r\nx-request-id: azures\r\napim-request-id: gateways\r\ncontent-length: 9\r\n\r\n{")
