@@ -1,7 +1,8 @@
-"""Serve web applications on loopback ports, and stop them together."""
+"""Serve web applications on loopback ports, and stop them together. Reset connections to their clients."""
 
 import asyncio
 import socket
+import struct
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -56,3 +57,11 @@ def free_port() -> int:
     with reserve(0) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+def reset_connection(request: web.BaseRequest) -> None:
+    """Reset the connection of a request, if it is still there."""
+    if request.transport:
+        # With a linger time of zero, closing the socket sends RST instead of FIN.
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.abort()

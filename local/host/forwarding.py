@@ -1,8 +1,6 @@
 """Forward HTTP requests to the runtime's own HTTP server, and stream its responses back."""
 
 import asyncio
-import socket
-import struct
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -13,6 +11,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import PayloadAccessError
 from multidict import CIMultiDict
 from yarl import URL
+
+from local.serving import reset_connection
 
 INVOCATION_ID = "x-ms-invocation-id"
 # The headers that the host's proxy (YARP) drops in both directions, along with all that begin with `proxy-`. It passes on
@@ -80,7 +80,8 @@ class Forwarder:
                     await response.write(chunk)
                 await response.write_eof()
             except (aiohttp.ClientPayloadError, aiohttp.ServerTimeoutError):
-                reset(request)
+                # So that the client does not take the response for complete.
+                reset_connection(request)
                 raise StreamInterrupted("Failed to proxy request: the response was interrupted") from None
             except ConnectionError:
                 raise StreamInterrupted(REQUEST_CANCELED) from None
@@ -159,14 +160,6 @@ def trace_sent_headers() -> aiohttp.TraceConfig:
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(set_event)
     return trace
-
-
-def reset(request: web.Request) -> None:
-    """Reset the connection, so that the client does not take the response for complete."""
-    if request.transport:
-        # Without lingering, closing a socket resets its connection.
-        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        request.transport.abort()
 
 
 def asks_for_websocket(request: web.Request) -> bool:

@@ -4,14 +4,13 @@ import asyncio
 import json
 import re
 import secrets
-import socket
-import struct
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from aiohttp import web
 
+from local.serving import reset_connection
 from local.simulator import audio, forms, images, payloads
 from local.simulator.chat_completions import chat
 from local.simulator.completions import complete
@@ -259,11 +258,8 @@ def json_object(body: bytes) -> Json:
 
 
 def reset(request: web.Request) -> NoReturn:
-    """Reset the connection."""
-    assert request.transport is not None
-    # With a linger time of zero, closing the socket sends RST instead of FIN.
-    request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    request.transport.abort()
+    """Reset the connection, and end the handler."""
+    reset_connection(request)
     raise ScriptedReset
 
 
